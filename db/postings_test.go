@@ -1,0 +1,72 @@
+package db_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fulcrum-io/fulcrum/db"
+	"github.com/fulcrum-io/fulcrum/db/dbtest"
+)
+
+// A ledger that was written before holds were one row, or after, says the same
+// on either side of the migration, in every column.
+func TestTheBooksSurviveTheWayToPostingsAndBack(t *testing.T) {
+	t.Parallel()
+	const before, after = 110, 111
+	d := dbtest.Bare(t)
+	const tenants = `(values ('0192f0c5-0001-7000-8000-000000000001'::uuid), ('0192f0c5-0001-7000-8000-000000000002')) t(id)`
+	dbtest.Admin(t, d,
+		`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at, budget_ids, window_starts, vias)
+			select t.id, gen_random_uuid(), sha256('x'), n, 0, 0, 0, 0, 0, 0, now(), now() + interval '1 h', array['all', 'team-' || n], array['epoch', now()],
+				case when n % 2 = 0 then '{}'::text[] else array['', 'envelope:e'] end from `+tenants+`, generate_series(1, 20) n`,
+		// A charge that no budget covers has no parts.
+		`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at)
+			select t.id, gen_random_uuid(), sha256('x'), 0, 0, 0, 0, 0, 0, 0, now(), now() + interval '1 h' from `+tenants,
+		`insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
+			select t.id, now() - make_interval(days => n), gen_random_uuid(), array[gen_random_uuid(), gen_random_uuid()], array['hold', 'limits'], array[gen_random_uuid(), '00000000-0000-0000-0000-000000000000']
+			from `+tenants+`, generate_series(1, 40) n`,
+		`insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+			select b.tenant_id, w, 'epoch', b.occurred_at, b.id, '{1,2,1}', '{0,0,1}', '{12,41,61}', '{1,2,3}', '{}', '{0,5,0}', '{}', '{9,9,9}', '{}', '{}'
+			from fulcrum.ledger_batches b, unnest(array['', 'all', 'team-1']) w`)
+	// The columns by name, so that their order does not matter.
+	said := func() (out []string) {
+		t.Helper()
+		conn, err := pgx.Connect(t.Context(), d.AdminURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = conn.Close(t.Context()) }()
+		for _, name := range []string{"reservation_parts", "ledger_transactions", "ledger_entries"} {
+			var rows int
+			var sum string
+			err := conn.QueryRow(t.Context(), `select count(*), coalesce(md5(string_agg(to_jsonb(x)::text, ',' order by to_jsonb(x)::text)), '') from fulcrum.`+name+` x`).Scan(&rows, &sum)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out = append(out, fmt.Sprintln(name, rows, sum))
+		}
+		return out
+	}
+	want := said()
+	for _, version := range []int64{before, after, before, after} {
+		if err := db.MigrateTo(t.Context(), d.MigrateURL, version); err != nil {
+			t.Fatalf("to %d: %v", version, err)
+		}
+		if got := said(); fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("at %d the books say\n%vwant\n%v", version, got, want)
+		}
+	}
+	if want[0][:len("reservation_parts 80")] != "reservation_parts 80" {
+		t.Errorf("the test looked at %v", want)
+	}
+	// An entry that belongs to no transaction is not lost in silence.
+	if err := db.MigrateTo(t.Context(), d.MigrateURL, before); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Admin(t, d, `delete from fulcrum.ledger_transactions where id = (select id from fulcrum.ledger_transactions where kind = 'hold' limit 1)`)
+	if err := db.MigrateTo(t.Context(), d.MigrateURL, after); err == nil {
+		t.Error("a ledger with an entry of no transaction was rewritten")
+	}
+}

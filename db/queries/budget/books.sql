@@ -1,0 +1,44 @@
+-- name: ExportEntries :many
+-- One page in the order of the postings' primary key, then of transaction and
+-- line: that needs no other index. It asks for as many postings as lines, and for
+-- all that share the last one's place.
+select l.occurred_at, b.transaction_ids[l.ref]::uuid as transaction_id, l.line::smallint as line, b.kinds[l.ref]::text as kind, l.budget_id, l.window_start,
+    (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move / 10]::text as from_account,
+    (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move % 10]::text as to_account,
+    coalesce(l.cost_nano, 0)::bigint as cost_nano, coalesce(l.total_tokens, 0)::bigint as total_tokens, coalesce(l.input_tokens, 0)::bigint as input_tokens, coalesce(l.output_tokens, 0)::bigint as output_tokens, coalesce(l.llm_calls, 0)::bigint as llm_calls, coalesce(l.tool_calls, 0)::bigint as tool_calls, coalesce(l.seconds, 0)::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
+from (select p.budget_id, p.window_start, p.occurred_at, p.batch_id, unnest(p.refs) as ref, unnest(p.lines) as line, unnest(p.moves) as move,
+        unnest(p.cost_nano) as cost_nano, unnest(p.total_tokens) as total_tokens, unnest(p.input_tokens) as input_tokens, unnest(p.output_tokens) as output_tokens, unnest(p.llm_calls) as llm_calls, unnest(p.tool_calls) as tool_calls, unnest(p.seconds) as seconds
+    from (
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        from fulcrum.ledger_postings x
+        where x.tenant_id = @tenant_id and x.occurred_at >= @since::timestamptz and x.occurred_at < @until::timestamptz
+          and (@account::text = '' or x.budget_id = @account::text)
+          and x.budget_id = @after_budget::text and x.window_start = @after_start::timestamptz and x.occurred_at = @after_at::timestamptz)
+        union all
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        from fulcrum.ledger_postings x
+        where x.tenant_id = @tenant_id and x.occurred_at >= @since::timestamptz and x.occurred_at < @until::timestamptz
+          and (@account::text = '' or x.budget_id = @account::text)
+          and (x.budget_id, x.window_start, x.occurred_at) > (@after_budget::text, @after_start::timestamptz, @after_at::timestamptz)
+        order by x.budget_id, x.window_start, x.occurred_at
+        fetch first (@lim::integer) rows with ties)) p) l
+join fulcrum.ledger_batches b on b.tenant_id = @tenant_id and b.occurred_at = l.occurred_at and b.id = l.batch_id
+where (l.budget_id, l.window_start, l.occurred_at, b.transaction_ids[l.ref], l.line)
+    > (@after_budget::text, @after_start::timestamptz, @after_at::timestamptz, @after_transaction::uuid, @after_line::smallint)
+order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
+limit @lim::integer;
+
+-- name: OpenHolds :many
+-- Holds that have not ended: those that ran out before the last sweep have, or
+-- should have.
+select r.id, r.created_at, r.expires_at, r.agent_id, r.envelope_id, r.model,
+    r.cost_nano, r.total_tokens, r.input_tokens, r.output_tokens, r.llm_calls, r.tool_calls, r.seconds, array(select x.id from unnest(r.budget_ids) x(id) order by x.id)::text[] as budget_ids
+from fulcrum.reservations r
+where r.tenant_id = @tenant_id and r.expires_at > 'epoch'
+  and (@past_sweep::boolean or r.expires_at > coalesce((select h.swept_until from fulcrum.hold_sweeps h where h.tenant_id = @tenant_id), '-infinity'))
+  and r.created_at <= now() - make_interval(secs => @older_than_seconds::double precision)
+  and (r.expires_at, r.id) > (@after_expiry::timestamptz, @after_id::uuid)
+  and r.budget_ids <> '{}' and (@budget_id::text = '' or @budget_id::text = any (r.budget_ids))
+  and not exists (select from fulcrum.settlements s where s.tenant_id = @tenant_id and s.reservation_id = r.id)
+order by r.expires_at, r.id
+limit @lim;

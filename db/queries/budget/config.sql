@@ -1,0 +1,24 @@
+-- name: BundleVersions :many
+select v.tenant_id::uuid as tenant_id, v.version::bigint as version from fulcrum.budget_bundle_versions() v;
+
+-- name: Bundle :one
+select b.version, b.content from fulcrum.config_bundles b
+where b.tenant_id = @tenant_id and b.kind = 'budgets';
+
+-- name: EnsureLedgerPartitions :exec
+select fulcrum.ensure_partitions('fulcrum.ledger_batches'), fulcrum.ensure_partitions('fulcrum.ledger_postings');
+
+-- name: PlanForBatches :exec
+-- For this transaction: every statement of a batch is a handful of key lookups,
+-- but its arrays look to the planner as if they might be anything, and it may
+-- read whole tables. One plan, by index, for all of them.
+select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin', 'off', true), set_config('enable_seqscan', 'off', true),
+    set_config('enable_bitmapscan', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true);
+
+-- name: PlanOnce :exec
+-- For this transaction: what writes a batch has one sensible plan, whatever the
+-- arrays. Planned anew for each batch it cost a sixth of all.
+select set_config('plan_cache_mode', 'force_generic_plan', true);
+
+-- name: LedgerGuard :one
+select fulcrum.ledger_guard(@not_before::timestamptz, @not_after::timestamptz, @believed::timestamptz, @tenants::uuid[], @versions::bigint[])::timestamptz as now;

@@ -1,0 +1,53 @@
+-- name: InsertBatches :exec
+-- One row a tenant: its transactions are the elements from first to last.
+insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
+select k.tenant_id, @occurred_at::timestamptz, @id::uuid,
+    (@transaction_ids::uuid[])[k.first:k.last], (@kinds::text[])[k.first:k.last], (@reservation_ids::uuid[])[k.first:k.last]
+from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
+
+-- name: InsertPostings :exec
+-- One row a window: its lines are the elements from first to last. The array of
+-- a unit in which nothing moved is empty, and so is every part of it.
+insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid,
+    (@refs::integer[])[k.first:k.last], (@lines::smallint[])[k.first:k.last], (@moves::smallint[])[k.first:k.last],
+    (@cost_nano::bigint[])[k.first:k.last],
+    (@total_tokens::bigint[])[k.first:k.last],
+    (@input_tokens::bigint[])[k.first:k.last],
+    (@output_tokens::bigint[])[k.first:k.last],
+    (@llm_calls::bigint[])[k.first:k.last],
+    (@tool_calls::bigint[])[k.first:k.last],
+    (@seconds::bigint[])[k.first:k.last]
+from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
+        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
+
+-- name: AddSpend :exec
+-- Rows arrive in key order, so that two batches never wait for each other.
+insert into fulcrum.spend_rollups as t (tenant_id, hour, workflow_id, team, agent_id, api_key_id, model, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, charges, failures)
+select unnest(@tenant_ids::uuid[]), unnest(@hours::timestamptz[]), unnest(@workflow_ids::text[]), unnest(@teams::text[]), unnest(@agent_ids::text[]), unnest(@api_key_ids::text[]), unnest(@models::text[]),
+    unnest(@cost_nano::bigint[]),
+    unnest(@total_tokens::bigint[]),
+    unnest(@input_tokens::bigint[]),
+    unnest(@output_tokens::bigint[]),
+    unnest(@llm_calls::bigint[]),
+    unnest(@tool_calls::bigint[]),
+    unnest(@seconds::bigint[]),
+    unnest(@charges::bigint[]), unnest(@failures::bigint[])
+on conflict (tenant_id, hour, workflow_id, team, agent_id, api_key_id, model) do update
+set cost_nano = t.cost_nano + excluded.cost_nano, total_tokens = t.total_tokens + excluded.total_tokens, input_tokens = t.input_tokens + excluded.input_tokens, output_tokens = t.output_tokens + excluded.output_tokens, llm_calls = t.llm_calls + excluded.llm_calls, tool_calls = t.tool_calls + excluded.tool_calls, seconds = t.seconds + excluded.seconds,
+    charges = t.charges + excluded.charges, failures = t.failures + excluded.failures;
+
+-- name: AddEnvelopeCosts :exec
+insert into fulcrum.envelope_costs as t (tenant_id, envelope_id, model, workflow_id, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, charges, failures)
+select unnest(@tenant_ids::uuid[]), unnest(@envelope_ids::text[]), unnest(@models::text[]), unnest(@workflow_ids::text[]),
+    unnest(@cost_nano::bigint[]),
+    unnest(@total_tokens::bigint[]),
+    unnest(@input_tokens::bigint[]),
+    unnest(@output_tokens::bigint[]),
+    unnest(@llm_calls::bigint[]),
+    unnest(@tool_calls::bigint[]),
+    unnest(@seconds::bigint[]),
+    unnest(@charges::bigint[]), unnest(@failures::bigint[])
+on conflict (tenant_id, envelope_id, model) do update
+set cost_nano = t.cost_nano + excluded.cost_nano, total_tokens = t.total_tokens + excluded.total_tokens, input_tokens = t.input_tokens + excluded.input_tokens, output_tokens = t.output_tokens + excluded.output_tokens, llm_calls = t.llm_calls + excluded.llm_calls, tool_calls = t.tool_calls + excluded.tool_calls, seconds = t.seconds + excluded.seconds,
+    charges = t.charges + excluded.charges, failures = t.failures + excluded.failures;

@@ -1,0 +1,250 @@
+// Package groupcommit commits together what concurrent callers ask for one by
+// one.
+//
+// There is no timer: a batch is whatever queued up while the last one was in
+// flight. Alone, a caller waits for its own flush only; under load, batches
+// grow until the queue keeps up.
+package groupcommit
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/fulcrum-io/fulcrum/pkg/fault"
+)
+
+// Result answers one item of a batch.
+type Result[R any] struct {
+	Value R
+	Err   error
+}
+
+// Flush commits a batch and answers its items in the same order. An error, or
+// a panic, answers all of them, and means that nothing was committed or that
+// nobody knows. The batch is reused: keep nothing of it after returning.
+type Flush[T, R any] func(ctx context.Context, batch []T) ([]Result[R], error)
+
+// Options bound a Loop. Zero values mean the defaults.
+type Options struct {
+	MaxBatch int           // items in one flush; 256
+	MaxQueue int           // items waiting, over all lanes; 8192
+	MaxKey   int           // items waiting of one key of FairBy; half of a lane's share of MaxQueue
+	Lanes    int           // flushes in flight at a time; 1
+	Timeout  time.Duration // of one flush; 10 s
+
+	// Isolate flushes a failed batch again item by item, so that one bad item
+	// does not fail its neighbours. The flush must then be atomic: after an
+	// error nothing of the batch is done. Errors that say nothing about the
+	// items (fault.Down, fault.Deadline, a dead context) are not isolated.
+	Isolate bool
+
+	// Full is what a full queue answers; nil: a fault.Down that says when to
+	// ask again.
+	Full error
+
+	// OnFlush is told of every flush, from the lane that made it.
+	OnFlush func(items int, took time.Duration, err error)
+}
+
+// Loop collects items and flushes them. Run must be running for Do to be
+// answered.
+type Loop[T, R any] struct {
+	flush Flush[T, R]
+	o     Options
+	key   func(T) string
+	seed  maphash.Seed
+	lanes []*queue[T, R] // one for all without keys, one per lane with keys
+	pool  sync.Pool      // of *item[T, R] that nobody else refers to
+}
+
+// New returns a Loop. It does nothing until Run.
+func New[T, R any](flush Flush[T, R], o Options) *Loop[T, R] {
+	o.MaxBatch = or(o.MaxBatch, 256)
+	o.MaxQueue = or(o.MaxQueue, 8192)
+	o.Lanes = or(o.Lanes, 1)
+	if o.Timeout <= 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.Full == nil {
+		o.Full = errFull
+	}
+	l := &Loop[T, R]{flush: flush, o: o, seed: maphash.MakeSeed()}
+	l.pool.New = func() any { return &item[T, R]{done: make(chan Result[R], 1)} }
+	l.lanes = []*queue[T, R]{newQueue[T, R](o.MaxQueue, o.Lanes, o.Full)}
+	return l
+}
+
+// FairBy makes batches take turns between the keys that wait, so that nobody
+// is starved by a busy neighbour. Items of one key keep their order and never
+// share the air: they all go through one lane. Call it before Run and Do.
+func (l *Loop[T, R]) FairBy(key func(T) string) *Loop[T, R] {
+	l.key = key
+	l.lanes = l.lanes[:0]
+	for range l.o.Lanes {
+		q := newQueue[T, R](max(l.o.MaxQueue/l.o.Lanes, 1), 1, l.o.Full)
+		q.byKey, q.maxKey = make(map[string]*fifo[T, R]), or(l.o.MaxKey, max(q.max/2, 1))
+		l.lanes = append(l.lanes, q)
+	}
+	return l
+}
+
+// Do queues v and waits for its answer.
+//
+// A full queue answers Options.Full at once, a Loop that has stopped a
+// fault.Down. If ctx ends before the batch of v starts, v is never flushed. If it ends later, Do
+// returns ctx's error and the outcome is unknown to the caller, who may ask
+// again with the same idempotency key.
+func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
+	var none R
+	if err := ctx.Err(); err != nil {
+		return none, err
+	}
+	it := l.item(ctx, v)
+	q, key := l.place(v)
+	if err := q.push(it, key); err != nil {
+		l.recycle(it)
+		return none, err
+	}
+	return l.await(ctx, it)
+}
+
+// Start queues v like Do and does not wait: wait is the rest of Do, and must be
+// called once. What one goroutine starts after another thing of the same key
+// is flushed after it, or with it, if there is one lane or FairBy.
+func (l *Loop[T, R]) Start(ctx context.Context, v T) (wait func() (R, error)) {
+	failed := func(err error) func() (R, error) {
+		return func() (none R, _ error) { return none, err }
+	}
+	if err := ctx.Err(); err != nil {
+		return failed(err)
+	}
+	it := l.item(ctx, v)
+	q, key := l.place(v)
+	if err := q.push(it, key); err != nil {
+		l.recycle(it)
+		return failed(err)
+	}
+	return func() (R, error) { return l.await(ctx, it) }
+}
+
+// DoAll is Do for many at once: they are queued together, so that they share
+// as few flushes as their number and the fairness between keys allow. Each has
+// its own result, in the order of vs.
+func (l *Loop[T, R]) DoAll(ctx context.Context, vs []T) []Result[R] {
+	out := make([]Result[R], len(vs))
+	if err := ctx.Err(); err != nil {
+		for i := range out {
+			out[i].Err = err
+		}
+		return out
+	}
+	items := make([]*item[T, R], len(vs))
+	queues, keys := make([]*queue[T, R], len(vs)), make([]string, len(vs))
+	for i, v := range vs {
+		items[i] = l.item(ctx, v)
+		queues[i], keys[i] = l.place(v)
+	}
+	for _, q := range l.lanes {
+		q.pushAll(func(push func(*item[T, R], string) error) {
+			for i, it := range items {
+				if queues[i] == q {
+					out[i].Err = push(it, keys[i])
+				}
+			}
+		})
+	}
+	for i, it := range items {
+		if out[i].Err != nil {
+			l.recycle(it)
+			continue
+		}
+		out[i].Value, out[i].Err = l.await(ctx, it)
+	}
+	return out
+}
+
+func (l *Loop[T, R]) item(ctx context.Context, v T) *item[T, R] {
+	it := l.pool.Get().(*item[T, R])
+	it.value, it.ctx = v, ctx
+	return it
+}
+
+// place says where v queues, and under which key.
+func (l *Loop[T, R]) place(v T) (*queue[T, R], string) {
+	if l.key == nil {
+		return l.lanes[0], ""
+	}
+	key := l.key(v)
+	return l.lanes[maphash.String(l.seed, key)%uint64(len(l.lanes))], key
+}
+
+// await is the answer to an item that was pushed, or ctx's error.
+func (l *Loop[T, R]) await(ctx context.Context, it *item[T, R]) (R, error) {
+	select {
+	case res := <-it.done:
+		l.recycle(it)
+		return res.Value, res.Err
+	case <-ctx.Done():
+	}
+	select { // an answer that came at the same moment is worth more than the context's
+	case res := <-it.done:
+		l.recycle(it)
+		return res.Value, res.Err
+	default:
+		var none R
+		return none, ctx.Err() // a lane still holds it, so it is not recycled
+	}
+}
+
+// Run flushes until ctx ends. Then new items are refused, those already queued
+// are flushed, and Run returns nil. It must be called once.
+func (l *Loop[T, R]) Run(ctx context.Context) error {
+	stop := context.AfterFunc(ctx, func() {
+		for _, q := range l.lanes {
+			q.close()
+		}
+	})
+	defer stop()
+
+	var g errgroup.Group
+	for i := range l.o.Lanes {
+		g.Go(func() error {
+			l.lane(context.WithoutCancel(ctx), l.lanes[i%len(l.lanes)])
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Len is the number of items waiting.
+func (l *Loop[T, R]) Len() (n int) {
+	for _, q := range l.lanes {
+		n += q.len()
+	}
+	return n
+}
+
+func (l *Loop[T, R]) recycle(it *item[T, R]) {
+	var none T
+	it.value, it.ctx = none, nil
+	l.pool.Put(it)
+}
+
+// errFull and errClosed are shared: refusing must cost nothing.
+var (
+	errFull = fault.New(fault.Down, "too many requests are waiting").
+		WithReason("OVERLOADED").WithRetry(time.Second)
+	errClosed = fault.New(fault.Down, "the service is stopping").
+			WithReason("STOPPING").WithRetry(time.Second)
+)
+
+func or(v, def int) int {
+	if v > 0 {
+		return v
+	}
+	return def
+}

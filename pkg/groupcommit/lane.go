@@ -1,0 +1,106 @@
+package groupcommit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/fulcrum-io/fulcrum/pkg/fault"
+)
+
+// lane flushes batch after batch until q is closed and empty.
+func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
+	items := make([]*item[T, R], 0, l.o.MaxBatch)
+	values := make([]T, 0, l.o.MaxBatch)
+	for {
+		var closed bool
+		gather(q)
+		if items, closed = q.take(items[:0], l.o.MaxBatch); closed {
+			return
+		}
+		if len(items) == 0 {
+			<-q.wake
+			continue
+		}
+		taken := items
+		items, values = l.start(items, values[:0])
+		if len(items) > 0 {
+			l.commit(ctx, items, values)
+		}
+		clear(taken) // keep nothing alive while idle
+		clear(values)
+	}
+}
+
+// gather lets callers who are ready to ask do so first: those who were just
+// answered and ask again at once then fill one batch instead of two halves. It
+// waits for nobody: with nothing to run it returns at once, and where there is
+// always something to run, it steps aside twice at most.
+func gather[T, R any](q *queue[T, R]) {
+	runtime.Gosched()
+	if q.len() > 0 {
+		runtime.Gosched()
+	}
+}
+
+// start leaves out the items whose callers have gone, and answers them.
+func (l *Loop[T, R]) start(items []*item[T, R], values []T) ([]*item[T, R], []T) {
+	live := items[:0]
+	for _, it := range items {
+		if err := it.ctx.Err(); err != nil {
+			it.done <- Result[R]{Err: err}
+			continue
+		}
+		live = append(live, it)
+		values = append(values, it.value)
+	}
+	return live, values
+}
+
+// commit flushes a batch and answers every item of it exactly once.
+func (l *Loop[T, R]) commit(ctx context.Context, items []*item[T, R], values []T) {
+	results, err := l.try(ctx, values)
+	if err != nil && l.o.Isolate && len(items) > 1 && aboutItems(err) {
+		for i := range items {
+			l.commit(ctx, items[i:i+1], values[i:i+1])
+		}
+		return
+	}
+	for i, it := range items {
+		if err != nil {
+			it.done <- Result[R]{Err: err}
+		} else {
+			it.done <- results[i]
+		}
+	}
+}
+
+// try calls the flush under its time limit and turns a panic, or a number of
+// answers that is not the number of items, into an error.
+func (l *Loop[T, R]) try(ctx context.Context, values []T) (results []Result[R], err error) {
+	ctx, cancel := context.WithTimeout(ctx, l.o.Timeout)
+	defer cancel()
+	begin := time.Now()
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("flush of %d items panicked: %v\n%s", len(values), p, debug.Stack())
+		}
+		if l.o.OnFlush != nil {
+			l.o.OnFlush(len(values), time.Since(begin), err)
+		}
+	}()
+	results, err = l.flush(ctx, values)
+	if err == nil && len(results) != len(values) {
+		err = fmt.Errorf("flush of %d items gave %d answers", len(values), len(results))
+	}
+	return results, err
+}
+
+// aboutItems reports whether err may be the fault of one item.
+func aboutItems(err error) bool {
+	return !fault.Is(err, fault.Down) && !fault.Is(err, fault.Deadline) &&
+		!errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded)
+}

@@ -1,0 +1,318 @@
+package app_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	grpcstatus "google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/fulcrum-io/fulcrum/db"
+	"github.com/fulcrum-io/fulcrum/db/dbtest"
+	"github.com/fulcrum-io/fulcrum/pkg/fault"
+	"github.com/fulcrum-io/fulcrum/pkg/rpc"
+	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
+	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
+	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/balance"
+)
+
+// faultOf is what a call of its own would have failed with.
+func faultOf(f *budgetv1.Failure) error {
+	if f == nil {
+		return nil
+	}
+	s := &status.Status{Code: f.GetCode(), Message: f.GetMessage()}
+	for _, d := range f.GetDetails() {
+		s.Details = append(s.Details, &anypb.Any{TypeUrl: d.GetTypeUrl(), Value: d.GetValue()})
+	}
+	return rpc.FromStatus(grpcstatus.FromProto(s).Err())
+}
+
+func asking(nano int64) *budgetv1.ReserveRequest {
+	return &budgetv1.ReserveRequest{ReservationId: uuid.NewString(), Subject: &budgetv1.Subject{}, Amounts: &governancev1.Amounts{CostNano: nano}}
+}
+
+// A bad request among many fails alone and as it would by itself; the others
+// are held together.
+func TestManyReservationsAreAnsweredOneByOne(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 0.000_000_090}})
+	client := start(t, d)
+	ctx := as(t.Context(), tenant)
+
+	req := &budgetv1.ReserveManyRequest{}
+	for range 100 {
+		req.Requests = append(req.Requests, asking(1))
+	}
+	req.Requests[3].ReservationId = "42"
+	req.Requests[4].Amounts.CostNano = 0
+	req.Requests[5].BudgetId = "nobody's"
+	req.Requests[6] = proto.CloneOf(req.Requests[0])
+	req.Requests[7] = proto.CloneOf(req.Requests[0])
+	req.Requests[7].Amounts.CostNano = 2
+	req.Requests[8].DryRun = true
+	resp, err := client.ReserveMany(ctx, req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	granted := 0
+	for i, r := range resp.GetResults() {
+		err := faultOf(r.GetFailure())
+		if r.GetResponse().GetGranted() && i != 8 { // a dry run looks before or after the others
+			granted++
+		}
+		f, _ := fault.As(err)
+		switch {
+		case i == 3 && (!fault.Is(err, fault.Invalid) || f.Violations[0].Field != "reservation_id"),
+			i == 4 && (!fault.HasReason(err, "AMOUNTS_EMPTY") || f.Violations[0].Field != "amounts"),
+			i == 5 && !fault.HasReason(err, "BUDGET_NOT_FOUND"),
+			i == 6 && !r.GetResponse().GetGranted(),
+			i == 7 && !fault.HasReason(err, "IDEMPOTENCY_KEY_REUSED"),
+			i == 8 && (err != nil || r.GetResponse().GetHold() != nil),
+			(i < 3 || i > 8) && err != nil,
+			i > 98 && (r.GetResponse().GetGranted() || r.GetResponse().GetReason() != "BUDGET_EXCEEDED"):
+			t.Errorf("%d: %v", i, r)
+		}
+	}
+	if granted != 90+1 { // one is a repetition
+		t.Errorf("%d granted, want all that fit", granted)
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.reservations`); n != 90 {
+		t.Errorf("%d reservations, want 90", n)
+	}
+	if n := dbtest.Count(t, d, `select count(distinct created_at) from fulcrum.reservations`); n != 1 {
+		t.Errorf("%d commits, want 1", n)
+	}
+	if _, err := client.ReserveMany(ctx, &budgetv1.ReserveManyRequest{}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("none: %v", err)
+	}
+	if _, err := client.ReserveMany(ctx, &budgetv1.ReserveManyRequest{Requests: append(req.Requests, asking(1))}); !fault.Is(err, fault.Invalid) {
+		t.Errorf("101: %v", err)
+	}
+	if _, err := client.ReserveMany(t.Context(), req); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("without a caller: %v", err)
+	}
+	balance.Check(t, d.AdminURL)
+}
+
+// wire is a stream with its answers by id.
+type wire struct {
+	grpc.BidiStreamingClient[budgetv1.OperateRequest, budgetv1.OperateResponse]
+	t *testing.T
+}
+
+func (c served) operate(t *testing.T, ctx context.Context) wire {
+	t.Helper()
+	s, err := c.Operate(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return wire{s, t}
+}
+
+// do sends operations without waiting, and returns their answers.
+func (w wire) do(ops ...*budgetv1.OperateRequest) map[string]*budgetv1.OperateResponse {
+	w.t.Helper()
+	for _, op := range ops {
+		if err := w.Send(op); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	answers := make(map[string]*budgetv1.OperateResponse)
+	for len(answers) < len(ops) {
+		a, err := w.Recv()
+		if err != nil {
+			w.t.Fatalf("after %d answers: %v", len(answers), err)
+		}
+		answers[a.GetId()] = a
+	}
+	return answers
+}
+
+func reserving(id string, r *budgetv1.ReserveRequest) *budgetv1.OperateRequest {
+	return &budgetv1.OperateRequest{Id: id, Operation: &budgetv1.OperateRequest_Reserve{Reserve: r}}
+}
+
+func settling(id, reservation string, usd float64) *budgetv1.OperateRequest {
+	return &budgetv1.OperateRequest{Id: id, Operation: &budgetv1.OperateRequest_Settle{Settle: &budgetv1.SettleRequest{
+		ReservationId: reservation, IdempotencyKey: "s", Usage: &governancev1.Usage{CostUsd: &usd},
+	}}}
+}
+
+// A stream does what single calls do, in the order sent and without waiting for
+// answers; what is wrong with one operation is its own answer.
+func TestAStreamDoesWhatCallsDo(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant, other := dbtest.Tenant(t, d), dbtest.Tenant(t, d)
+	for _, id := range []uuid.UUID{tenant, other} {
+		publish(t, d, id, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 0.000_000_100}})
+	}
+	client := start(t, d)
+	w := client.operate(t, as(t.Context(), tenant))
+	if head, err := w.Header(); err != nil || len(head.Get("fulcrum-max-in-flight")) != 1 {
+		t.Errorf("header %v, %v", head, err)
+	}
+	one, two, three := asking(60), asking(30), asking(50)
+	got := w.do(
+		reserving("1", one),
+		settling("2", one.GetReservationId(), 0.000_000_040), // builds on an operation without an answer
+		reserving("3", two),
+		&budgetv1.OperateRequest{Id: "4", Operation: &budgetv1.OperateRequest_Renew{Renew: &budgetv1.RenewRequest{
+			ReservationId: two.GetReservationId(), IdempotencyKey: "n", Ttl: durationpb.New(time.Hour)}}},
+		&budgetv1.OperateRequest{Id: "5", Operation: &budgetv1.OperateRequest_Release{Release: &budgetv1.ReleaseRequest{
+			ReservationId: two.GetReservationId(), IdempotencyKey: "r"}}},
+		reserving("6", three), // fits only because of all of these
+		reserving("7", asking(20)),
+		reserving("8", &budgetv1.ReserveRequest{ReservationId: "42"}),
+		&budgetv1.OperateRequest{Id: "9"},
+		settling("10", uuid.NewString(), 1),
+		reserving("11", asking(-1)),
+	)
+	if !got["1"].GetReserve().GetGranted() || got["2"].GetSettle().GetCharged().GetCostNano() != 40 || !got["3"].GetReserve().GetGranted() ||
+		got["4"].GetRenew().GetExpiresAt() == nil || got["5"].GetRelease().GetReleased().GetCostNano() != 30 || !got["6"].GetReserve().GetGranted() {
+		t.Errorf("%v", got)
+	}
+	if r := got["7"].GetReserve(); r.GetGranted() || r.GetRefusedBy().GetRemaining() != 0.000_000_010 {
+		t.Errorf("beyond the limit: %v", r)
+	}
+	for id, want := range map[string]error{"8": fault.Invalid, "9": fault.Invalid, "10": fault.NotFound, "11": fault.Invalid} {
+		if err := faultOf(got[id].GetFailure()); !errors.Is(err, want) {
+			t.Errorf("operation %s: %v, want %v", id, err, want)
+		}
+	}
+	foreign := client.operate(t, as(t.Context(), other)).do(settling("1", three.GetReservationId(), 0))
+	if err := faultOf(foreign["1"].GetFailure()); !fault.Is(err, fault.NotFound) {
+		t.Errorf("another tenant's reservation: %v", err)
+	}
+	if err := w.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Recv(); !errors.Is(err, io.EOF) {
+		t.Errorf("after closing: %v", err)
+	}
+	nobody := client.operate(t, t.Context())
+	if _, err := nobody.Recv(); !fault.Is(err, fault.Unauthenticated) {
+		t.Errorf("without a caller: %v", err)
+	}
+	nameless := client.operate(t, as(t.Context(), tenant))
+	if err := nameless.Send(reserving("", asking(1))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := nameless.Recv(); !fault.Is(err, fault.Invalid) {
+		t.Errorf("an operation without an id: %v", err)
+	}
+	balance.Check(t, d.AdminURL)
+}
+
+// locked holds the row locks of a tenant's windows until free is called.
+func locked(t *testing.T, d *dbtest.Database, tenant uuid.UUID) (free func()) {
+	t.Helper()
+	have, release := make(chan struct{}), make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := d.DB.WithTenant(context.WithoutCancel(t.Context()), tenant, func(ctx context.Context, tx db.Tx) error {
+			_, err := tx.Exec(ctx, `select 1 from fulcrum.budget_windows where tenant_id = $1 for update`, tenant)
+			close(have)
+			<-release
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	<-have
+	free = sync.OnceFunc(func() { close(release); wg.Wait() })
+	t.Cleanup(free)
+	return free
+}
+
+// What is not wanted any more when its batch begins is not held.
+func TestAnOperationThatWaitedTooLongIsNotDone(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 1}})
+	w := start(t, d).operate(t, as(t.Context(), tenant))
+	w.do(reserving("first", asking(1)))
+
+	free := locked(t, d, tenant)
+	late := asking(5)
+	hurried := reserving("hurried", late)
+	hurried.Timeout = durationpb.New(100 * time.Millisecond)
+	if err := w.Send(reserving("stuck", asking(1))); err != nil {
+		t.Fatal(err)
+	}
+	const waiting = `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
+	for begin := time.Now(); dbtest.Count(t, d, waiting) == 0; {
+		if time.Since(begin) > 30*time.Second {
+			t.Fatal("the first operation does not wait for the lock")
+		}
+	}
+	if err := w.Send(hurried); err != nil {
+		t.Fatal(err)
+	}
+	a, err := w.Recv()
+	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
+		t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
+	}
+	free()
+	w.do(reserving("last", asking(1)))
+	if n := dbtest.Count(t, d, fmt.Sprintf(`select count(*) from fulcrum.reservations where id = '%s'`, late.GetReservationId())); n != 0 {
+		t.Error("it is held all the same")
+	}
+	balance.Check(t, d.AdminURL)
+}
+
+// An instance that stops answers what it has begun, and says that it stops.
+func TestAStreamIsDrained(t *testing.T) {
+	t.Parallel()
+	const operations = 50
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 1}})
+	client := start(t, d)
+	w := client.operate(t, as(t.Context(), tenant))
+	w.do(reserving("first", asking(1)))
+	for i := range operations {
+		if err := w.Send(reserving(fmt.Sprint(i), asking(1))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var stopped sync.WaitGroup
+	stopped.Go(client.stop)
+	answered := 0
+	for {
+		a, err := w.Recv()
+		if err != nil {
+			if !fault.HasReason(err, "STOPPING") {
+				t.Errorf("ended with %v", err)
+			}
+			break
+		}
+		if !a.GetReserve().GetGranted() && !fault.HasReason(faultOf(a.GetFailure()), "STOPPING") {
+			t.Errorf("%v", a)
+		}
+		if a.GetReserve().GetGranted() {
+			answered++
+		}
+	}
+	stopped.Wait()
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.reservations`); int(n) != answered+1 {
+		t.Errorf("%d held, %d answered", n, answered+1)
+	}
+	balance.Check(t, d.AdminURL)
+}

@@ -1,0 +1,178 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/grpc"
+
+	"github.com/fulcrum-io/fulcrum/pkg/bench"
+	"github.com/fulcrum-io/fulcrum/pkg/fault"
+	"github.com/fulcrum-io/fulcrum/pkg/identity"
+	"github.com/fulcrum-io/fulcrum/pkg/rpc"
+	"github.com/fulcrum-io/fulcrum/pkg/service"
+	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
+	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/app"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+// asService makes this program the budget service: it is measured as what it
+// is, a process behind gRPC.
+const asService = "FULCRUM_BENCH_AS_SERVICE"
+
+func serve(ctx context.Context, getenv func(string) string, out io.Writer) error {
+	return app.Run(ctx, service.Env{Getenv: getenv, Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelError}))})
+}
+
+// rates measures holds that come at a fixed rate, whether or not earlier ones
+// were answered. Each takes from when it was due, so that a stall is seen by
+// all who would have come during it.
+func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.Line, error) {
+	client, stop, err := s.process(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	var lines []bench.Line
+	for _, over := range []struct {
+		name            string
+		tenants, leaves int
+	}{{"one hot path", 1, 1}, {"1,000 budgets", 10, 1000}} {
+		t, err := grow(ctx, s, over.tenants, over.leaves)
+		if err != nil {
+			return nil, err
+		}
+		if err := touchAll(t, func(op *ledger.Reserve) error { return hold(ctx, client, op) }); err != nil {
+			return nil, err
+		}
+		for _, by := range []struct {
+			name string
+			open arrive
+		}{{"a call each", open}, {"streams", openStreams}} {
+			for _, rate := range []int{1000, 5000, 10_000} {
+				name := fmt.Sprintf("%s, %d/s through gRPC, %s: hold, ", over.name, rate, by.name)
+				fmt.Fprintf(progress, "%s, %d holds a second through gRPC, %s …\n", over.name, rate, by.name)
+				more, err := atRate(name, p, rate, func() ([]time.Duration, int64, error) { return by.open(ctx, client, t, rate, p.rate) })
+				if err != nil {
+					return nil, err
+				}
+				lines = append(lines, more...)
+			}
+		}
+	}
+	return lines, nil
+}
+
+// arrive sends holds at a rate for a while and returns how long each took,
+// sorted, and how many failed: a machine that is too slow turns them away.
+type arrive func(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error)
+
+// atRate is the medians of some rounds, after one that warms up.
+func atRate(name string, p plan, rate int, round func() ([]time.Duration, int64, error)) ([]bench.Line, error) {
+	var p50, p99, failures []float64
+	for n := range 1 + min(p.rounds, 3) {
+		took, failed, err := round()
+		if err != nil {
+			return nil, err
+		}
+		if n == 0 {
+			continue
+		}
+		failures = append(failures, 100*float64(failed)/float64(len(took)))
+		p50, p99 = append(p50, ms(took[len(took)/2])), append(p99, ms(took[len(took)*99/100]))
+	}
+	goal := 0.0
+	if rate == 10_000 {
+		goal = slowestMS
+	}
+	return []bench.Line{
+		bench.NoMore(name+"p50", middle(p50), "ms", 0), bench.NoMore(name+"p99", middle(p99), "ms", goal), bench.NoMore(name+"failed", middle(failures), "%", 0),
+	}, nil
+}
+
+func middle(v []float64) float64 {
+	slices.Sort(v)
+	return v[len(v)/2]
+}
+
+// process starts the service and returns once it answers.
+func (s *server) process(ctx context.Context, progress io.Writer) (budgetv1.LedgerServiceClient, func(), error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, nil, err
+	}
+	addr := ln.Addr().String()
+	if err := ln.Close(); err != nil {
+		return nil, nil, err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, nil, err
+	}
+	cmd := exec.CommandContext(ctx, self)
+	cmd.Env = append(os.Environ(), asService+"=1", "POSTGRES_CONN_STR="+s.app, "NATS_URL=nats://127.0.0.1:1", "BUDGET_ADDR="+addr, "BUDGET_OPS_ADDR=127.0.0.1:0")
+	cmd.Stderr = progress
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	conn, err := rpc.Dial(addr, rpc.DialOptions{})
+	stop := func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if conn != nil {
+			_ = conn.Close()
+		}
+	}
+	if err != nil {
+		stop()
+		return nil, nil, err
+	}
+	client := budgetv1.NewLedgerServiceClient(conn)
+	waiting, cancel := context.WithTimeout(identity.With(ctx, identity.System(uuid.Must(uuid.NewV7()))), 30*time.Second)
+	defer cancel()
+	_, err = client.GetReservation(waiting, &budgetv1.GetReservationRequest{ReservationId: uuid.NewString()}, grpc.WaitForReady(true))
+	if !fault.Is(err, fault.NotFound) {
+		stop()
+		return nil, nil, errors.Join(errors.New("the service does not answer"), err)
+	}
+	return client, stop, nil
+}
+
+// mostUnderWay is how many holds may wait for their answers at once.
+const mostUnderWay = 2048
+
+// open asks for each hold in a call of its own.
+func open(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
+	var failed atomic.Int64
+	took, err := bench.Arrivals(ctx, rate, long, mostUnderWay, func(ctx context.Context, _ int) error {
+		if hold(ctx, client, t.any()) != nil {
+			failed.Add(1)
+		}
+		return nil
+	})
+	return took, failed.Load(), err
+}
+
+func hold(ctx context.Context, client budgetv1.LedgerServiceClient, op *ledger.Reserve) error {
+	a, err := client.Reserve(identity.With(ctx, identity.System(op.Tenant)), &budgetv1.ReserveRequest{
+		ReservationId: op.ID.String(), Amounts: &governancev1.Amounts{CostNano: 1},
+		Subject: &budgetv1.Subject{AgentId: op.Subject.AgentID, Team: op.Subject.Team},
+	})
+	if err == nil && len(a.GetHold().GetBudgets()) != 3 {
+		err = fmt.Errorf("held in %d budgets instead of 3: %s", len(a.GetHold().GetBudgets()), a.GetMessage())
+	}
+	return err
+}

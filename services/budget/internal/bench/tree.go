@@ -1,0 +1,78 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/catalog"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+// tree is budgets on three levels: each tenant's, its teams' and its agents'.
+// Every hold draws on one of each.
+type tree struct {
+	tenants []uuid.UUID
+	agents  int // of each tenant
+}
+
+const teams = 10
+
+// grow makes tenants with, together, about this many agents' budgets.
+func grow(ctx context.Context, s *server, tenants, leaves int) (*tree, error) {
+	t := &tree{agents: leaves / tenants}
+	for range tenants {
+		budgets := []*costv1.Budget{level("tenant", nil)}
+		for i := range min(teams, t.agents) {
+			name := "team-" + strconv.Itoa(i)
+			budgets = append(budgets, level(name, &costv1.BudgetScope{Team: name}))
+		}
+		for i := range t.agents {
+			name := "agent-" + strconv.Itoa(i)
+			budgets = append(budgets, level(name, &costv1.BudgetScope{AgentId: name}))
+		}
+		id, err := s.tenant(ctx, budgets)
+		if err != nil {
+			return nil, err
+		}
+		t.tenants = append(t.tenants, id)
+	}
+	return t, nil
+}
+
+// level is a budget that will not run out.
+func level(id string, scope *costv1.BudgetScope) *costv1.Budget {
+	return &costv1.Budget{
+		BudgetId: id, Name: id, Scope: scope, Limits: &costv1.BudgetLimits{MaxCostUsd: 1e6},
+		Period: &costv1.BudgetPeriod{PeriodType: costv1.BudgetPeriodType_BUDGET_PERIOD_TYPE_MONTHLY},
+	}
+}
+
+// leaves is how many paths there are.
+func (t *tree) leaves() int { return len(t.tenants) * t.agents }
+
+// at is a hold on the path of leaf i.
+func (t *tree) at(i int) *ledger.Reserve {
+	agent := i / len(t.tenants)
+	return (&ledger.Reserve{
+		Ref: ledger.Ref{Tenant: t.tenants[i%len(t.tenants)], ID: uuid.Must(uuid.NewV7())}, TTL: time.Hour,
+		Subject: catalog.Subject{AgentID: "agent-" + strconv.Itoa(agent), Team: "team-" + strconv.Itoa(agent%teams)},
+		Amounts: amount.Amounts{amount.Cost: 1},
+	}).Seal()
+}
+
+// any is a hold on a path by chance.
+func (t *tree) any() *ledger.Reserve { return t.at(rand.IntN(t.leaves())) }
+
+func granted(a ledger.Answer, err error) error {
+	if err == nil && len(a.States) != 3 {
+		err = fmt.Errorf("held in %d budgets instead of 3: %s", len(a.States), a.Message)
+	}
+	return err
+}

@@ -1,0 +1,152 @@
+package postgres
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/fulcrum-io/fulcrum/db"
+	"github.com/fulcrum-io/fulcrum/db/budgetdb"
+	busv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/bus/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/calendar"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+const (
+	pageOfWindows = 200
+	// settled is how old an entry is whose transaction has certainly ended.
+	settled = time.Minute
+)
+
+// Differences implements upkeep.Counters. What is old enough is added up once
+// and kept, so that a round costs what happened since the last one; a recount
+// costs what ever happened.
+func (s *Store) Differences(ctx context.Context, tenant uuid.UUID, since time.Time, recount bool) (windows int, diffs []ledger.Difference, err error) {
+	return s.compare(ctx, tenant, "", since, recount)
+}
+
+// Recount compares every counter of a tenant, or of one account of it, with the
+// sum of all its entries.
+func (s *Store) Recount(ctx context.Context, tenant uuid.UUID, account string) (windows int, diffs []ledger.Difference, err error) {
+	return s.compare(ctx, tenant, account, time.Time{}, true)
+}
+
+func (s *Store) compare(ctx context.Context, tenant uuid.UUID, account string, since time.Time, recount bool) (windows int, diffs []ledger.Difference, err error) {
+	arg := budgetdb.CheckWindowsParams{
+		TenantID: tenant, Account: account, TouchedSince: since, Recount: recount, AfterStart: calendar.Always, Lim: pageOfWindows,
+	}
+	for {
+		var rows []budgetdb.CheckWindowsRow
+		err := s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
+			q := budgetdb.New(tx)
+			if err := q.PlanForBatches(ctx); err != nil {
+				return err
+			}
+			if recount {
+				if err := q.Patiently(ctx); err != nil {
+					return err
+				}
+			}
+			now, err := q.Clock(ctx)
+			if err != nil {
+				return err
+			}
+			if rows, err = q.CheckWindows(ctx, arg); err != nil || len(rows) == 0 || recount {
+				return err
+			}
+			keep := budgetdb.KeepSumsParams{TenantID: tenant, Through: now.Add(-settled)}
+			for _, row := range rows {
+				keep.BudgetIds = append(keep.BudgetIds, row.BudgetID)
+				keep.WindowStarts = append(keep.WindowStarts, row.WindowStart)
+			}
+			return q.KeepSums(ctx, keep)
+		})
+		if err != nil {
+			return windows, diffs, unreadable("check windows", err)
+		}
+		for _, row := range rows {
+			sums := row.Newer
+			for i, n := range row.Kept {
+				sums[i] += n
+			}
+			diffs = append(diffs, ledger.Differences(windowKey(tenant, row.BudgetID, row.WindowStart), row.Counters, sums)...)
+			arg.AfterBudget, arg.AfterStart = row.BudgetID, row.WindowStart
+		}
+		windows += len(rows)
+		if len(rows) < pageOfWindows {
+			return windows, diffs, nil
+		}
+	}
+}
+
+// Report implements upkeep.Counters.
+func (s *Store) Report(ctx context.Context, tenant uuid.UUID, diffs []ledger.Difference, recount bool) (fresh []ledger.Difference, err error) {
+	note := budgetdb.NoteDifferencesParams{TenantID: tenant}
+	byKey := make(map[differenceKey]ledger.Difference, len(diffs))
+	for _, d := range diffs {
+		note.BudgetIds = append(note.BudgetIds, d.Window.Budget)
+		note.WindowStarts = append(note.WindowStarts, d.Window.StartTime())
+		note.Accounts = append(note.Accounts, string(d.Account))
+		note.Units = append(note.Units, d.Unit.String())
+		note.Differences = append(note.Differences, d.By())
+		note.Counters = append(note.Counters, d.Counter)
+		note.Entries = append(note.Entries, d.Entries)
+		byKey[differenceKey{d.Window, string(d.Account), d.Unit.String(), d.By()}] = d
+	}
+	err = s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
+		q := budgetdb.New(tx)
+		if recount {
+			err := q.ClearDifferences(ctx, budgetdb.ClearDifferencesParams{
+				TenantID: tenant, BudgetIds: note.BudgetIds, WindowStarts: note.WindowStarts, Accounts: note.Accounts, Units: note.Units, Differences: note.Differences,
+			})
+			if err != nil {
+				return err
+			}
+		}
+		rows, err := q.NoteDifferences(ctx, note)
+		if err != nil {
+			return err
+		}
+		var events []*busv1.Event
+		for _, row := range rows {
+			d := byKey[differenceKey{windowKey(tenant, row.BudgetID, row.WindowStart), row.Account, row.Unit, row.Difference}]
+			e, err := differenceEvent(tenant, d)
+			if err != nil {
+				return err
+			}
+			fresh, events = append(fresh, d), append(events, e)
+		}
+		if len(events) == 0 {
+			return nil
+		}
+		return s.Outbox(ctx, tx, events...)
+	})
+	return fresh, unreadable("report differences", err)
+}
+
+// differenceKey is what makes a difference one to announce: counters go on
+// moving, but stay off by as much.
+type differenceKey struct {
+	window        ledger.WindowKey
+	account, unit string
+	by            int64
+}
+
+func differenceEvent(tenant uuid.UUID, d ledger.Difference) (*busv1.Event, error) {
+	payload, err := structpb.NewStruct(map[string]any{
+		"budget_id": d.Window.Budget, "window_start": d.Window.StartTime().Format(time.RFC3339), "account": string(d.Account),
+		"unit": d.Unit.String(), "counter": fmt.Sprint(d.Counter), "entries": fmt.Sprint(d.Entries),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("describe a difference: %w", err)
+	}
+	return &busv1.Event{
+		TenantId: tenant.String(), Stream: busv1.Stream_STREAM_EVENTS, Type: "ledger_difference", Origin: busv1.Origin_ORIGIN_SYSTEM,
+		Writer: "budget", Actor: "service:budget", Action: "check", Resource: "budget:" + d.Window.Budget,
+		OccurredAt: timestamppb.Now(), Payload: payload,
+	}, nil
+}

@@ -1,0 +1,21 @@
+package postgres_test
+
+import (
+	"flag"
+	"os"
+	"testing"
+
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/balance"
+)
+
+// TestMain makes random tests short unless somebody asks for more, as in
+// -rapid.checks=1000: here each step is a transaction.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	asked := false
+	flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "rapid.checks" })
+	if !asked {
+		_ = flag.Set("rapid.checks", balance.Long("30", "500"))
+	}
+	os.Exit(m.Run())
+}

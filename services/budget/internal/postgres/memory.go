@@ -1,0 +1,212 @@
+package postgres
+
+import (
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+// presence remembers which windows have a row, so that a batch does not try to
+// insert them. It may forget.
+type presence struct {
+	mu   sync.Mutex // guards keys
+	keys map[ledger.WindowKey]struct{}
+}
+
+const mostPresent = 200_000
+
+func newPresence() *presence { return &presence{keys: make(map[ledger.WindowKey]struct{})} }
+
+func (p *presence) has(key ledger.WindowKey) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ok := p.keys[key]
+	return ok
+}
+
+func (p *presence) add(keys []ledger.WindowKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.keys) > mostPresent {
+		clear(p.keys)
+	}
+	for _, key := range keys {
+		p.keys[key] = struct{}{}
+	}
+}
+
+func (p *presence) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.keys)
+}
+
+// recent remembers the latest reservations: what they hold and in which windows
+// never changes. It may forget.
+type recent struct {
+	mu       sync.Mutex // guards new and old
+	new, old map[ledger.Ref]remembered
+}
+
+type remembered struct {
+	reservation *ledger.Reservation
+	ended       bool // for all that is known it is open otherwise
+}
+
+const mostRecent = 50_000 // in each of the two
+
+func newRecent() *recent { return &recent{new: make(map[ledger.Ref]remembered)} }
+
+func (r *recent) get(ref ledger.Ref) (remembered, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.find(ref)
+}
+
+func (r *recent) find(ref ledger.Ref) (remembered, bool) {
+	m, ok := r.new[ref]
+	if !ok {
+		m, ok = r.old[ref]
+	}
+	return m, ok
+}
+
+// add takes note of what a committed batch wrote.
+func (r *recent) add(w *ledger.Writes) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, res := range w.Reservations {
+		if len(r.new) >= mostRecent {
+			r.old, r.new = r.new, make(map[ledger.Ref]remembered)
+		}
+		if len(res.Parts) > 0 {
+			r.new[res.Ref] = remembered{reservation: res}
+		}
+	}
+	for _, set := range w.Settlements {
+		if m, ok := r.find(set.Ref); ok {
+			m.ended = true
+			r.new[set.Ref] = m
+		}
+	}
+}
+
+// balances remember windows as they were last saved, and for which tenants that
+// has lately proved wrong, because another instance writes the same rows.
+type balances struct {
+	mu       sync.Mutex // guards new, old and wary
+	new, old map[ledger.WindowKey]*ledger.Window
+	wary     map[uuid.UUID]distrust
+}
+
+type distrust struct {
+	until time.Time
+	pause time.Duration
+}
+
+const (
+	mostBalances  = 100_000 // in each of the two
+	mostWary      = 100_000
+	shortDistrust = 100 * time.Millisecond
+	longDistrust  = 10 * time.Second
+)
+
+func newBalances() *balances {
+	return &balances{new: make(map[ledger.WindowKey]*ledger.Window), wary: make(map[uuid.UUID]distrust)}
+}
+
+// trusted reports whether memory may be gone by for all the tenants.
+func (m *balances) trusted(tenants []uuid.UUID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, tenant := range tenants {
+		if d, ok := m.wary[tenant]; ok && time.Now().Before(d.until) {
+			return false
+		}
+	}
+	return true
+}
+
+// get returns a copy of a window, or nil.
+func (m *balances) get(key ledger.WindowKey) *ledger.Window {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.new[key]
+	if w == nil {
+		w = m.old[key]
+	}
+	if w == nil {
+		return nil
+	}
+	c := *w
+	return &c
+}
+
+// put takes over windows of a batch that is committed.
+func (m *balances) put(windows map[ledger.WindowKey]*ledger.Window, keys []ledger.WindowKey) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, key := range keys {
+		if len(m.new) >= mostBalances {
+			m.old, m.new = m.new, make(map[ledger.WindowKey]*ledger.Window)
+		}
+		if w := windows[key]; w != nil {
+			m.new[key] = w.Saved()
+		}
+	}
+}
+
+// drop forgets windows; wrong says that they were, for these tenants.
+func (m *balances) drop(keys []ledger.WindowKey, wrong bool, tenants []uuid.UUID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, key := range keys {
+		delete(m.new, key)
+		delete(m.old, key)
+	}
+	if !wrong {
+		return
+	}
+	if len(m.wary) > mostWary {
+		clear(m.wary)
+	}
+	for _, tenant := range tenants {
+		pause := min(max(2*m.wary[tenant].pause, shortDistrust), longDistrust)
+		m.wary[tenant] = distrust{time.Now().Add(pause), pause}
+	}
+}
+
+// trust ends the growth of distrust after memory was right.
+func (m *balances) trust(tenants []uuid.UUID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, tenant := range tenants {
+		delete(m.wary, tenant)
+	}
+}
+
+// clockGuess estimates the database's time from when it was last heard.
+type clockGuess struct {
+	mu    sync.Mutex // guards heard and at
+	heard time.Time  // the database's
+	at    time.Time  // ours, monotonic
+}
+
+// now returns the estimate, and false before anything was heard.
+func (c *clockGuess) now() (time.Time, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() {
+		return time.Time{}, false
+	}
+	return c.heard.Add(time.Since(c.at)), true
+}
+
+func (c *clockGuess) set(heard time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.heard, c.at = heard, time.Now()
+}

@@ -1,0 +1,139 @@
+package upkeep
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+// Counters knows the ledger's counters and what its entries add up to.
+type Counters interface {
+	// WithWindows returns tenants after the given one, in order, that have a ledger.
+	WithWindows(ctx context.Context, after uuid.UUID, most int) ([]uuid.UUID, error)
+	// Differences compares, for the windows of a tenant that changed since a
+	// moment, each counter with the sum of its entries in one snapshot, and
+	// returns how many windows it looked at and where the two differ. A recount
+	// looks at every window and adds up every entry anew.
+	Differences(ctx context.Context, tenant uuid.UUID, since time.Time, recount bool) (windows int, diffs []ledger.Difference, err error)
+	// Report says to the rest of Fulcrum that counters are wrong, once for each
+	// difference, whichever instance finds it, and returns those it told of. After
+	// a recount what was not found again is over.
+	Report(ctx context.Context, tenant uuid.UUID, diffs []ledger.Difference, recount bool) ([]ledger.Difference, error)
+}
+
+// Checker compares counters with entries, over and over. A difference means
+// that something besides the ledger has written its tables, or a defect: it is
+// reported and never repaired by itself.
+type Checker struct {
+	Counters Counters
+	Log      *slog.Logger
+	Every    time.Duration
+	Recount  time.Duration // between rounds that add up every entry anew; 0: only the first does
+	// Checked is told of every round, if not nil: how many windows it looked at, and
+	// how many counters are off, as of the last recount and what was found since.
+	Checked func(ctx context.Context, windows, differences int)
+
+	last      time.Time // when the last complete round began
+	recounted time.Time // when the last complete recount began
+	off       map[counter]bool
+}
+
+// counter names one counter of the ledger.
+type counter struct {
+	window  ledger.WindowKey
+	account ledger.Account
+	unit    amount.Unit
+}
+
+// Run checks until ctx ends.
+func (c *Checker) Run(ctx context.Context) error {
+	tick := time.NewTicker(c.Every)
+	defer tick.Stop()
+	for {
+		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
+			c.Log.LogAttrs(ctx, slog.LevelWarn, "check of the ledger stopped, next time again", slog.Any("err", err))
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// overlap is how much longer ago than the last round a change may have been
+// made and be looked at again: clocks differ, transactions take time.
+const overlap = time.Minute
+
+// Check makes one round over everything that changed since the last one, or
+// over everything when it is time to: an old entry that somebody changes is in
+// a window that nobody touches.
+func (c *Checker) Check(ctx context.Context) error {
+	begin := time.Now()
+	since := time.Time{}
+	recount := c.recounted.IsZero() || c.Recount > 0 && begin.Sub(c.recounted) >= c.Recount
+	if !c.last.IsZero() && !recount {
+		since = c.last.Add(-overlap)
+	}
+	var after uuid.UUID
+	windows := 0
+	off := make(map[counter]bool)
+	if !recount {
+		maps.Copy(off, c.off) // a round does not look again at what nobody touches
+	}
+	for {
+		tenants, err := c.Counters.WithWindows(ctx, after, pageOfTenants)
+		if err != nil {
+			return err
+		}
+		for _, tenant := range tenants {
+			after = tenant
+			n, diffs, err := c.Counters.Differences(ctx, tenant, since, recount)
+			if err != nil {
+				return err
+			}
+			windows += n
+			for _, d := range diffs {
+				off[counter{d.Window, d.Account, d.Unit}] = true
+			}
+			if err := c.report(ctx, tenant, diffs, recount); err != nil {
+				return err
+			}
+		}
+		if len(tenants) < pageOfTenants {
+			break
+		}
+	}
+	c.last, c.off = begin, off
+	if recount {
+		c.recounted = begin
+	}
+	if c.Checked != nil {
+		c.Checked(ctx, windows, len(off))
+	}
+	return nil
+}
+
+// report tells of what is new.
+func (c *Checker) report(ctx context.Context, tenant uuid.UUID, diffs []ledger.Difference, recount bool) error {
+	if len(diffs) == 0 && !recount {
+		return nil
+	}
+	fresh, err := c.Counters.Report(ctx, tenant, diffs, recount)
+	if err != nil {
+		return err
+	}
+	for _, d := range fresh {
+		c.Log.LogAttrs(ctx, slog.LevelError, "a counter of the ledger differs from its entries",
+			slog.String("tenant", tenant.String()), slog.String("budget", d.Window.Budget), slog.Time("window_start", d.Window.StartTime()),
+			slog.String("account", string(d.Account)), slog.String("unit", d.Unit.String()),
+			slog.Int64("counter", d.Counter), slog.Int64("entries", d.Entries))
+	}
+	return nil
+}

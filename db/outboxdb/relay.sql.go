@@ -19,7 +19,7 @@ with free as materialized (
     where not exists (
         select from (
             select h.claimed_until from fulcrum.outbox h
-            where h.tenant_id = t.tenant_id and h.sent_at is null
+            where h.stream = $3::smallint and h.tenant_id = t.tenant_id and h.sent_at is null
             order by h.seq limit 1
         ) head
         where head.claimed_until >= clock_timestamp()
@@ -31,9 +31,9 @@ picked as materialized (
     cross join lateral (
         select u.event_id
         from fulcrum.outbox u
-        where u.tenant_id = free.tenant_id and u.sent_at is null
+        where u.stream = $3::smallint and u.tenant_id = free.tenant_id and u.sent_at is null
         order by u.seq
-        limit $3::integer
+        limit $4::integer
         for update skip locked
     ) u
 )
@@ -48,6 +48,7 @@ returning o.tenant_id, o.event_id, o.seq, o.event, o.created_at
 type ClaimParams struct {
 	LeaseSeconds float64
 	Tenants      []uuid.UUID
+	Stream       int16
 	PerTenant    int32
 }
 
@@ -59,11 +60,16 @@ type ClaimRow struct {
 	CreatedAt time.Time
 }
 
-// Leases the oldest unsent rows of each tenant. A tenant whose oldest row is
+// Leases the oldest unsent rows of each tenant for a stream. A tenant whose oldest row is
 // under another relay's lease is left alone, or its events would overtake.
 // MATERIALIZED, or a join may run the locking part again and find other rows.
 func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error) {
-	rows, err := q.db.Query(ctx, claim, arg.LeaseSeconds, arg.Tenants, arg.PerTenant)
+	rows, err := q.db.Query(ctx, claim,
+		arg.LeaseSeconds,
+		arg.Tenants,
+		arg.Stream,
+		arg.PerTenant,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +97,18 @@ func (q *Queries) Claim(ctx context.Context, arg ClaimParams) ([]ClaimRow, error
 const lockTenants = `-- name: LockTenants :many
 select t.tenant_id::uuid as tenant_id
 from (select unnest($1::uuid[]) as tenant_id) t
-where pg_try_advisory_xact_lock(hashtextextended('fulcrum.outbox ' || t.tenant_id::text, 0))
+where pg_try_advisory_xact_lock(hashtextextended('fulcrum.outbox ' || ($2::smallint)::text || ' ' || t.tenant_id::text, 0))
 `
 
-// Those of the tenants that no other relay is claiming from at this moment.
-func (q *Queries) LockTenants(ctx context.Context, tenants []uuid.UUID) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, lockTenants, tenants)
+type LockTenantsParams struct {
+	Tenants []uuid.UUID
+	Stream  int16
+}
+
+// Those of the tenants that no other relay is claiming from at this moment, for
+// the same stream.
+func (q *Queries) LockTenants(ctx context.Context, arg LockTenantsParams) ([]uuid.UUID, error) {
+	rows, err := q.db.Query(ctx, lockTenants, arg.Tenants, arg.Stream)
 	if err != nil {
 		return nil, err
 	}
@@ -173,17 +185,18 @@ func (q *Queries) Release(ctx context.Context, arg ReleaseParams) error {
 }
 
 const tenantsWithUnsent = `-- name: TenantsWithUnsent :many
-select fulcrum.outbox_tenants($1::uuid, $2::integer)::uuid as tenant_id
+select fulcrum.outbox_tenants($1::smallint, $2::uuid, $3::integer)::uuid as tenant_id
 `
 
 type TenantsWithUnsentParams struct {
-	After uuid.UUID
-	Lim   int32
+	Stream int16
+	After  uuid.UUID
+	Lim    int32
 }
 
-// The tenants after @after, in order, that have unsent rows.
+// The tenants after @after, in order, that have unsent rows for a stream.
 func (q *Queries) TenantsWithUnsent(ctx context.Context, arg TenantsWithUnsentParams) ([]uuid.UUID, error) {
-	rows, err := q.db.Query(ctx, tenantsWithUnsent, arg.After, arg.Lim)
+	rows, err := q.db.Query(ctx, tenantsWithUnsent, arg.Stream, arg.After, arg.Lim)
 	if err != nil {
 		return nil, err
 	}

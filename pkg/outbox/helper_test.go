@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -119,6 +120,13 @@ func (f *fake) PublishAll(_ context.Context, events []*busv1.Event) []error {
 	return errs
 }
 
+// publisher is a bus that is one function.
+type publisher func([]*busv1.Event) []error
+
+func (publisher) EnsureStreams(context.Context) error { return nil }
+
+func (p publisher) PublishAll(_ context.Context, events []*busv1.Event) []error { return p(events) }
+
 func event(tenant uuid.UUID, n int) *busv1.Event {
 	return &busv1.Event{TenantId: tenant.String(), Type: "tested", Writer: "test", Action: fmt.Sprint(n)}
 }
@@ -172,4 +180,13 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 func unsent(t *testing.T, d *dbtest.Database) int64 {
 	return dbtest.Count(t, d, `select count(*) from fulcrum.outbox where sent_at is null`)
+}
+
+// pass is one pass of every lane.
+func (r *Relay) pass(ctx context.Context) (moved int, err error) {
+	for _, l := range r.lanes {
+		n, e := l.pass(ctx)
+		moved, err = moved+n, errors.Join(err, e)
+	}
+	return moved, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -207,6 +208,52 @@ func TestOnePassServesEveryTenant(t *testing.T) {
 	}
 	if len(served) != 10 || len(to.got) >= 69 {
 		t.Errorf("%d tenants served with %d events, want all 10 and only a share of the flood", len(served), len(to.got))
+	}
+}
+
+// A revoked key or a changed policy does not wait until a flood of the tenant's
+// own events is on its way, and is told in the order it was made.
+func TestAConfigurationChangeDoesNotWaitBehindEvents(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	appendEvents(t, d, tenant, 0, 50)
+	stuck, release := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	told := make(chan string, 2)
+	run(t, NewRelay(d.DB, publisher(func(events []*busv1.Event) []error {
+		for _, e := range events {
+			if e.GetStream() == busv1.Stream_STREAM_CONFIG {
+				told <- e.GetAction()
+				continue
+			}
+			once.Do(func() { close(stuck) })
+			<-release
+		}
+		return make([]error, len(events))
+	}), quiet))
+	t.Cleanup(func() { close(release) })
+	<-stuck
+	err := d.DB.WithTenant(t.Context(), tenant, func(ctx context.Context, tx db.Tx) error {
+		for n := range 2 {
+			e := event(tenant, n)
+			e.Stream = busv1.Stream_STREAM_CONFIG
+			if err := Append(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := range 2 {
+		if got := <-told; got != strconv.Itoa(n) {
+			t.Errorf("change %s was told as number %d", got, n)
+		}
+	}
+	if n := unsent(t, d); n < 50 {
+		t.Errorf("%d rows are unsent; none of the 50 events was to leave", n)
 	}
 }
 

@@ -1,15 +1,16 @@
 -- name: TenantsWithUnsent :many
--- The tenants after @after, in order, that have unsent rows.
-select fulcrum.outbox_tenants(@after::uuid, @lim::integer)::uuid as tenant_id;
+-- The tenants after @after, in order, that have unsent rows for a stream.
+select fulcrum.outbox_tenants(@stream::smallint, @after::uuid, @lim::integer)::uuid as tenant_id;
 
 -- name: LockTenants :many
--- Those of the tenants that no other relay is claiming from at this moment.
+-- Those of the tenants that no other relay is claiming from at this moment, for
+-- the same stream.
 select t.tenant_id::uuid as tenant_id
 from (select unnest(@tenants::uuid[]) as tenant_id) t
-where pg_try_advisory_xact_lock(hashtextextended('fulcrum.outbox ' || t.tenant_id::text, 0));
+where pg_try_advisory_xact_lock(hashtextextended('fulcrum.outbox ' || (@stream::smallint)::text || ' ' || t.tenant_id::text, 0));
 
 -- name: Claim :many
--- Leases the oldest unsent rows of each tenant. A tenant whose oldest row is
+-- Leases the oldest unsent rows of each tenant for a stream. A tenant whose oldest row is
 -- under another relay's lease is left alone, or its events would overtake.
 -- MATERIALIZED, or a join may run the locking part again and find other rows.
 with free as materialized (
@@ -18,7 +19,7 @@ with free as materialized (
     where not exists (
         select from (
             select h.claimed_until from fulcrum.outbox h
-            where h.tenant_id = t.tenant_id and h.sent_at is null
+            where h.stream = @stream::smallint and h.tenant_id = t.tenant_id and h.sent_at is null
             order by h.seq limit 1
         ) head
         where head.claimed_until >= clock_timestamp()
@@ -30,7 +31,7 @@ picked as materialized (
     cross join lateral (
         select u.event_id
         from fulcrum.outbox u
-        where u.tenant_id = free.tenant_id and u.sent_at is null
+        where u.stream = @stream::smallint and u.tenant_id = free.tenant_id and u.sent_at is null
         order by u.seq
         limit @per_tenant::integer
         for update skip locked

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -82,7 +83,9 @@ type Authenticator struct {
 	// ended are keys, and tenants whose keys, ended so lately that the shared
 	// cache may not have heard of it: it is not asked about them.
 	ended *otter.Cache[string, struct{}]
-	decoy secret.Secret // hashed under when there is nothing to compare with
+	// telling counts who is telling the shared cache of a revocation.
+	telling sync.WaitGroup
+	decoy   secret.Secret // hashed under when there is nothing to compare with
 }
 
 // ErrInvalid is the one answer to every key that is not good: it does not say
@@ -139,6 +142,7 @@ func New(o Options) *Authenticator {
 
 // Close ends what runs in the background. The Authenticator is not used after it.
 func (a *Authenticator) Close() {
+	a.telling.Wait()
 	a.local.StopAllGoroutines()
 	a.ended.StopAllGoroutines()
 }
@@ -256,8 +260,9 @@ func (a *Authenticator) judge(ctx context.Context, key apikey.Key, k Stored, fou
 	}
 }
 
-// Revoke forgets a key at once, here and in the shared cache. "" forgets all
-// keys of a tenant, as when it was suspended.
+// Revoke forgets a key at once. "" forgets all keys of a tenant, as when it was
+// suspended. The shared cache is told beside it: that may be away, and neither
+// this revocation nor the next waits for it.
 func (a *Authenticator) Revoke(ctx context.Context, tenant uuid.UUID, keyID string) {
 	a.ended.Set(ending(tenant, keyID), struct{}{}) // first: a look from now on goes to the database
 	a.epoch.move(keyID)
@@ -267,7 +272,8 @@ func (a *Authenticator) Revoke(ctx context.Context, tenant uuid.UUID, keyID stri
 		}
 	}
 	if a.o.Cache != nil {
-		a.o.Cache.Drop(ctx, tenant, keyID)
+		ctx := context.WithoutCancel(ctx)
+		a.telling.Go(func() { a.o.Cache.Drop(ctx, tenant, keyID) })
 	}
 }
 

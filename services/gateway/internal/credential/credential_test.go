@@ -214,6 +214,37 @@ func TestTheSharedCacheCannotBringBackARevokedKey(t *testing.T) {
 	}
 }
 
+// stalled is a shared cache that does not answer who tells it something.
+type stalled struct {
+	deaf
+	until chan struct{}
+}
+
+func (s stalled) Drop(context.Context, uuid.UUID, string) { <-s.until }
+
+// A shared cache that hangs holds up neither a revocation nor the next one.
+func TestARevocationDoesNotWaitForTheSharedCache(t *testing.T) {
+	t.Parallel()
+	s := newShelf()
+	until := make(chan struct{})
+	a := authenticator(s, func(o *credential.Options) { o.Cache = stalled{until: until} })
+	defer a.Close()
+	defer close(until)
+	for range 2 {
+		k := apikey.Generate()
+		s.put(k, nil)
+		p, err := a.Authenticate(t.Context(), k.Reveal())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put(k, func(k *credential.Stored) { k.Revoked = true })
+		a.Revoke(t.Context(), p.Tenant, k.ID)
+		if _, err := a.Authenticate(t.Context(), k.Reveal()); !errors.Is(err, credential.ErrInvalid) {
+			t.Errorf("after the revocation: %v", err)
+		}
+	}
+}
+
 // Suspending a tenant forgets all its keys.
 func TestATenantsKeysAreForgottenTogether(t *testing.T) {
 	t.Parallel()

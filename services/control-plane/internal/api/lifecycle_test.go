@@ -390,6 +390,7 @@ func TestABundleArrivesAsItWasSignedOrNotAtAll(t *testing.T) {
 	refuse("another text", "BUNDLE_TAMPERED", bytes.Replace(out.GetBundle(), []byte("refunds"), []byte("refundz"), 1), b)
 	refuse("another value", "BUNDLE_TAMPERED", bytes.Replace(out.GetBundle(), []byte("ENFORCEMENT_LEVEL_BLOCK"), []byte("ENFORCEMENT_LEVEL_AUDIT"), 1), b)
 	refuse("no signature", "BUNDLE_UNSIGNED", []byte(`{"policies":{"format":"fulcrum-policies/1"},"signature":{"key":"test/policies"}}`), b)
+	refuse("two texts, one of them signed", "BUNDLE_MALFORMED", bytes.Replace(out.GetBundle(), []byte(`{`), []byte(`{"policies":{},`), 1), b)
 	refuse("nothing of the kind", "BUNDLE_MALFORMED", []byte("hello"), b)
 	if n, _, err := elsewhere.count(); err != nil || n != 0 {
 		t.Errorf("a refused bundle left %d policies, %v", n, err)

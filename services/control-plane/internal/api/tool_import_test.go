@@ -172,11 +172,18 @@ func TestAListThatIsNoneIsRefused(t *testing.T) {
 	for name, list := range map[string]string{
 		"no JSON": `{"tools": [`, "no list": `{}`, "an error": `{"jsonrpc": "2.0", "error": {"code": -32601}}`, "more behind it": offer() + `{}`,
 		"a page": `{"tools": [], "nextCursor": "x"}`, "no name": offer(`{"description": "x"}`), "the same name twice": offer(sendMail, sendMail), "a text": `"tools"`,
-		"too many": offer(many(1001)...),
+		"too many":              offer(many(1001)...),
+		"a tool of two minds":   offer(`{"name": "a", "inputSchema": {"type": "object"}, "inputSchema": {"type": "array"}}`),
+		"a schema of two":       offer(`{"name": "a", "inputSchema": {"type": "object", "type": "array"}}`),
+		"two lists":             `{"tools": [], "tools": [` + sendMail + `]}`,
+		"a result that is none": `{"result": 5}`,
 	} {
 		_, err := b.tools.ImportTools(b.all(), &controlplanev1.ImportToolsRequest{Source: "files", ToolsList: list})
 		wantKind(t, name, err, fault.Invalid, "")
 	}
+	// What is no name of the protocol's means nothing, however much it looks like one.
+	wantTold(t, "a null error, and names in capitals", b.imports(t, &controlplanev1.ImportToolsRequest{
+		ToolsList: `{"error": null, "result": {"tools": [], "Tools": [` + sendMail + `]}}`}))
 	odd := b.imports(t, &controlplanev1.ImportToolsRequest{ToolsList: offer(
 		`{"name": "long", "description": "`+strings.Repeat("x", 5000)+`"}`, `{"name": " blank"}`, `{"name": "large", "inputSchema": {"description": "`+strings.Repeat("x", 70000)+`"}}`, sendMail)})
 	wantTold(t, "unusable", odd, " blank UNUSABLE", "large UNUSABLE", "long UNUSABLE", "send_mail NEW applied")

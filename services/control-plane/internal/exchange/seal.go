@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
+	"github.com/fulcrum-io/fulcrum/pkg/strictjson"
 	lifecyclev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policylifecycle/v1"
 )
 
@@ -60,6 +61,9 @@ func seal(key note.Signer, export *lifecyclev1.PolicyExport) ([]byte, error) {
 // signed it, or an Invalid fault that says why it is refused.
 func open(trusted []note.Verifier, bundle []byte) (*lifecyclev1.PolicyExport, string, error) {
 	var d document
+	if err := strictjson.Unique(bundle); err != nil {
+		return nil, "", refused("BUNDLE_MALFORMED", "is no bundle of policies: %s", err)
+	}
 	decoder := json.NewDecoder(bytes.NewReader(bundle))
 	decoder.DisallowUnknownFields()
 	if err := decoder.Decode(&d); err != nil || decoder.More() || len(d.Policies) == 0 {

@@ -7,11 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
+	"github.com/fulcrum-io/fulcrum/pkg/strictjson"
 	controlplanev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/controlplane/v1"
 )
 
@@ -29,41 +29,55 @@ type listed struct {
 	problem string
 }
 
+// message is a JSON-RPC answer to tools/list. Its names are taken as they are
+// written, which encoding/json does for maps only.
+type message map[string]json.RawMessage
+
+// get is the value of a name; what is missing is null.
+func (m message) get(name string) json.RawMessage {
+	if raw := m[name]; raw != nil {
+		return raw
+	}
+	return json.RawMessage("null")
+}
+
 // parse reads a tools/list answer: its result, or the JSON-RPC message around it.
+// What an agent's parser may read differently is refused as a whole: a definition
+// that was confirmed must be the one that agents see.
 func parse(text string) ([]listed, error) {
-	type result struct {
-		Tools      *[]map[string]json.RawMessage `json:"tools"`
-		NextCursor string                        `json:"nextCursor"`
+	if err := strictjson.Unique([]byte(text)); err != nil {
+		return nil, fault.Field("tools_list", "is not the JSON of a tools/list answer, or can be read in two ways: %s", err)
 	}
-	var m struct {
-		result
-		Result *result          `json:"result"`
-		Error  *json.RawMessage `json:"error"`
-	}
-	d := json.NewDecoder(strings.NewReader(text))
-	if err := d.Decode(&m); err != nil {
+	var m message
+	if err := json.Unmarshal([]byte(text), &m); err != nil {
 		return nil, fault.Field("tools_list", "is not the JSON of a tools/list answer: %s", err)
 	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return nil, fault.Field("tools_list", "goes on after the answer")
+	var inner message
+	if err := json.Unmarshal(m.get("result"), &inner); err != nil {
+		return nil, fault.Field("tools_list", "has a result that is no object: %s", err)
 	}
-	r := m.result
-	if m.Result != nil {
-		r = *m.Result
+	r := m
+	if inner != nil {
+		r = inner
+	}
+	var tools []map[string]json.RawMessage
+	var next string
+	if err := errors.Join(json.Unmarshal(r.get("tools"), &tools), json.Unmarshal(r.get("nextCursor"), &next)); err != nil {
+		return nil, fault.Field("tools_list", "is not the JSON of a tools/list answer: %s", err)
 	}
 	switch {
-	case m.Error != nil:
+	case string(m.get("error")) != "null":
 		return nil, fault.Field("tools_list", "is an error, not a list of tools")
-	case r.Tools == nil:
+	case tools == nil:
 		return nil, fault.Field("tools_list", "has no tools")
-	case r.NextCursor != "":
+	case next != "":
 		return nil, fault.Field("tools_list", "is one page of several: ask with its nextCursor for the others and give all tools together")
-	case len(*r.Tools) > maxListed:
-		return nil, fault.Field("tools_list", "has %d tools, more than %d", len(*r.Tools), maxListed)
+	case len(tools) > maxListed:
+		return nil, fault.Field("tools_list", "has %d tools, more than %d", len(tools), maxListed)
 	}
-	out := make([]listed, 0, len(*r.Tools))
+	out := make([]listed, 0, len(tools))
 	seen := map[string]bool{}
-	for i, raw := range *r.Tools {
+	for i, raw := range tools {
 		t, problem := read(raw)
 		if t.GetName() == "" || seen[t.GetName()] {
 			return nil, fault.Field("tools_list", "has a tool at %d without a name, or with that of another", i)

@@ -15,6 +15,7 @@ import (
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
 	"github.com/fulcrum-io/fulcrum/pkg/identity"
 	"github.com/fulcrum-io/fulcrum/pkg/rpc"
+	"github.com/fulcrum-io/fulcrum/pkg/strictjson"
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
 
 	"github.com/fulcrum-io/fulcrum/services/gateway/internal/authzen"
@@ -81,7 +82,7 @@ func (f *front) readAuthZEN(r *http.Request) (in authzen.Request, err error) {
 	if err != nil {
 		return in, f.unreadable(r, err.Error())
 	}
-	if err := unambiguous(body); err != nil {
+	if err := strictjson.UniqueFolded(body); err != nil {
 		return in, unreadable(err.Error())
 	}
 	if err := json.Unmarshal(body, &in); err != nil {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/fulcrum-io/fulcrum/pkg/guard"
 	"github.com/fulcrum-io/fulcrum/pkg/secret"
+	"github.com/fulcrum-io/fulcrum/pkg/strictjson"
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
 	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/policy"
 )
@@ -177,7 +178,7 @@ func (a *Asker) complete(ctx context.Context, model, instructions string, conten
 	if len(answer.Choices) == 0 {
 		return &oddError{"there is none"}
 	}
-	if json.Unmarshal([]byte(answer.Choices[0].Message.Content), reply) != nil {
+	if strictjson.Unmarshal([]byte(answer.Choices[0].Message.Content), reply) != nil {
 		return &oddError{"it is not the JSON that was asked for"}
 	}
 	return nil
@@ -230,5 +231,5 @@ func post(ctx context.Context, c *http.Client, to string, key secret.Secret, bod
 	if len(answer) > maxAnswer {
 		return errors.New("the answer is too long")
 	}
-	return json.Unmarshal(answer, reply)
+	return strictjson.Unmarshal(answer, reply)
 }

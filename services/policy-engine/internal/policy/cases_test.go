@@ -213,7 +213,7 @@ func lengthen(field string, v any) any {
 	case map[string]any:
 		out := map[string]any{}
 		for k, e := range v {
-			if k == "arguments" || k == "extra" || k == "attributes" || k == "parameters" || k == "list_value" {
+			if k == "arguments" || k == "extra" || k == "attributes" || k == "parameters" || k == "list_value" || k == "statistics" {
 				out[k] = e
 				continue
 			}

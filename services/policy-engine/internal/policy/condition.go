@@ -33,10 +33,12 @@ type leaf struct {
 }
 
 // need is a fact and the kinds that a comparison can use. The zero need is never
-// met: it is that of a comparison that cannot be made.
+// met: it is that of a comparison that cannot be made. With a spike, the fact is
+// whether that holds for the field.
 type need struct {
 	field field
 	kinds kind
+	spike spike
 }
 
 // fact stands in the forms of a leaf for the place of its fact.
@@ -71,7 +73,7 @@ func (t *translator) translate(path string, c *policyv1.PolicyCondition, depth i
 	case policyv1.ConditionType_CONDITION_TYPE_LOGICAL:
 		return t.logical(path, c, depth)
 	case policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE:
-		return t.unavailable(path, "STATISTICAL_SPIKE backend is not configured: nothing here keeps statistics; compare budget.<name>.used_percent, or THROTTLE"), nil
+		return t.spike(c)
 	case policyv1.ConditionType_CONDITION_TYPE_EXTERNAL_CALL, policyv1.ConditionType_CONDITION_TYPE_SEMANTIC:
 		return t.outside(path, kind, c)
 	}

@@ -30,7 +30,7 @@ func (v *view) document(tool string) (*ast.Term, error) {
 	doc.Insert(ast.StringTerm("attribute"), v.attributes(c))
 	if a := f.GetAction(); a != nil {
 		put(doc, "action",
-			pair("kind", v.lookup(need{field{source: actionKind}, text}, tool)), pair("name", textTerm(a.GetName())),
+			pair("kind", v.lookup(need{field: field{source: actionKind}, kinds: text}, tool)), pair("name", textTerm(a.GetName())),
 			pair("model", textTerm(a.GetModel())), pair("resource", textTerm(a.GetResource())),
 			pair("args", c.object(a.GetArguments(), 0)))
 	}

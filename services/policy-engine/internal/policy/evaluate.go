@@ -191,7 +191,9 @@ func (p *compiled) read(u *unit, v *verdict, first int) (matched []*entry, err e
 	for i, r := range p.rules {
 		switch f := v.found[first+i]; f.truth {
 		case yes:
-			matched = append(matched, &entry{match: u.lines[f.line].match, outcome: *r.outcome})
+			e := &entry{match: u.lines[f.line].match, outcome: *r.outcome}
+			e.account(u, &u.lines[f.line], v.view)
+			matched = append(matched, e)
 			if r.terminal {
 				return matched, err
 			}
@@ -318,6 +320,7 @@ func (e *evaluation) add(p *compiled, matched []*entry, err error, micros int64)
 		}
 		r.Reasons = append(r.Reasons, p.failure(err, decided))
 	}
+	r.Reasons = append(r.Reasons, p.learning(e.view)...)
 	r.Decision = p.enforced(decided)
 	for _, reason := range r.Reasons {
 		if reason.GetDecision() == r.Decision {
@@ -439,7 +442,7 @@ func (e *evaluation) finish() *policyenginev1.EvaluateResponse {
 			}
 		}
 	}
-	a.History = e.set.history
+	a.History, a.Baselines = e.set.history, e.set.baselines(e.view)
 	a.EvaluatedUs = time.Since(e.start).Microseconds()
 	return a
 }

@@ -94,7 +94,7 @@ func (cmp *comparison) form(kinds kind, yes, no string) (*leaf, error) {
 	if kinds&cmp.kinds == 0 {
 		return nil, fmt.Errorf("%s is a %s, the value is a %s: they never compare", cmp.name, cmp.kinds, kinds)
 	}
-	return &leaf{need: need{cmp.field, kinds & cmp.kinds}, yes: yes, no: no}, nil
+	return &leaf{need: need{field: cmp.field, kinds: kinds & cmp.kinds}, yes: yes, no: no}, nil
 }
 
 func (cmp *comparison) order() (*leaf, error) {

@@ -120,6 +120,7 @@ func naive(b *configv1.PolicyBundle, r policy.Request) naiveResult {
 			continue
 		}
 		one := naivePolicy{ID: p.GetPolicyId()}
+		n.policy = p.GetPolicyId()
 		window := n.window(p)
 		if !n.scope(p.GetScope()) || window == isFalse || denied && r.StopOnDeny {
 			one.Outcome = "SKIPPED"
@@ -245,6 +246,7 @@ type naiveRun struct {
 	model  string
 	tools  []string
 	tool   string // the one that is being judged
+	policy string // the id of that which judges
 }
 
 func (n *naiveRun) prepare() {
@@ -635,7 +637,7 @@ func numeric(field string) bool {
 func (n *naiveRun) compare(c *policyv1.PolicyCondition) tri {
 	kind := c.GetConditionType()
 	switch kind {
-	case policyv1.ConditionType_CONDITION_TYPE_SEMANTIC, policyv1.ConditionType_CONDITION_TYPE_EXTERNAL_CALL, policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE:
+	case policyv1.ConditionType_CONDITION_TYPE_SEMANTIC, policyv1.ConditionType_CONDITION_TYPE_EXTERNAL_CALL:
 		return isUnknown
 	}
 	v, list := n.value(c.GetField())
@@ -646,6 +648,9 @@ func (n *naiveRun) compare(c *policyv1.PolicyCondition) tri {
 		return isUnknown
 	}
 	op := strings.TrimPrefix(c.GetOperator().String(), "CONDITION_OPERATOR_")
+	if kind == policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE {
+		return n.spike(c, op, v)
+	}
 	args := operandsOf(c)
 	switch kind {
 	case policyv1.ConditionType_CONDITION_TYPE_REGEX:
@@ -680,6 +685,56 @@ func (n *naiveRun) compare(c *policyv1.PolicyCondition) tri {
 		return not(n.apply("BETWEEN", v, args, list))
 	}
 	return n.apply(op, v, args, list)
+}
+
+// spike is whether v is further from the mean of its history than so many
+// standard deviations, of which each counts as a thousandth of the mean at least.
+func (n *naiveRun) spike(c *policyv1.PolicyCondition, side string, v any) tri {
+	if w, ok := v.(wire); ok {
+		v = read(string(w), "GREATER_THAN", []any{new(big.Rat)})
+	}
+	x, ok := v.(*big.Rat)
+	if !ok {
+		return isUnknown
+	}
+	by := slices.Clone(c.GetSpike().GetBy())
+	slices.Sort(by)
+	key := n.policy + " " + c.GetField()
+	if by = slices.Compact(by); len(by) > 0 && !slices.Equal(by, []string{"agent", "tool"}) {
+		key += " by " + strings.Join(by, ",")
+	}
+	h, ok := n.f.GetStatistics()[key]
+	if !ok {
+		return isUnknown
+	}
+	mean, isMean := rat(h.GetMean()).(*big.Rat)
+	deviation, isDeviation := rat(h.GetDeviation()).(*big.Rat)
+	if !isMean || !isDeviation || deviation.Sign() < 0 || h.GetSamples() < 0 {
+		return isUnknown
+	}
+	least := int64(c.GetSpike().GetMinSamples())
+	if least == 0 {
+		least = 30
+	}
+	if h.GetSamples() < least {
+		return isFalse
+	}
+	if even := new(big.Rat).Quo(new(big.Rat).Abs(mean), big.NewRat(1000, 1)); deviation.Cmp(even) < 0 {
+		deviation = even
+	}
+	times := big.NewRat(3, 1)
+	if values := c.GetValues(); len(values) == 1 {
+		times.SetString(values[0])
+	} else if args := operandsOf(c); len(args) == 1 {
+		times = args[0].(*big.Rat)
+	}
+	reach := times.Mul(new(big.Rat).Set(times), deviation)
+	above := new(big.Rat).Sub(x, mean).Cmp(reach) > 0
+	below := new(big.Rat).Sub(mean, x).Cmp(reach) > 0
+	if side == "LESS_THAN" && below || side == "NOT_IN" && (above || below) || side != "LESS_THAN" && side != "NOT_IN" && above {
+		return isTrue
+	}
+	return isFalse
 }
 
 func (n *naiveRun) apply(op string, v any, args []any, list bool) tri {

@@ -73,7 +73,7 @@ func (t *translator) outside(path string, kind policyv1.ConditionType, c *policy
 	}
 	yes, no := fact+" == true", fact+" == false"
 	return node{leaf: &leaf{
-		need: need{field{source: outside, key: q.Key()}, boolean}, desc: clip(desc, 200),
+		need: need{field: field{source: outside, key: q.Key()}, kinds: boolean}, desc: clip(desc, 200),
 		yes: yes, no: no, oneYes: yes, oneNo: no, indexed: true,
 	}}, nil
 }
@@ -131,7 +131,7 @@ func (s *Set) Questions(r Request) []Asked {
 				continue
 			}
 			seen[q.Key()] = true
-			if t := v.lookup(need{f, text}, tool); t != nil {
+			if t := v.lookup(need{field: f, kinds: text}, tool); t != nil {
 				if s, ok := t.Value.(ast.String); ok {
 					out = append(out, Asked{q, string(s)})
 				}

@@ -83,7 +83,6 @@ func TestConditionsThatAskAreChecked(t *testing.T) {
 		"https URL":                      {external("http://x.example/")},
 		"https URL without a user":       {external("https://u:p@x.example/")},
 		"at most 16":                     many,
-		"nothing here keeps statistics":  {{ConditionType: policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE}},
 		`unknown field "no.such.things"`: {{ConditionType: policyv1.ConditionType_CONDITION_TYPE_SEMANTIC, SemanticIntent: "x", Field: "no.such.things"}},
 	} {
 		found := false

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,7 +33,7 @@ func TestEngineAgreesWithTheNaiveEvaluator(t *testing.T) {
 	seen := map[string]int{}
 	rapid.Check(t, agreement(seen))
 	// A generator that never gets anywhere proves nothing.
-	for _, what := range []string{"EVALUATED", "SKIPPED", "SHADOW", "FAILED", "DECISION_ALLOW", "DECISION_WARN", "DECISION_REQUIRE_APPROVAL", "DECISION_DENY", "rules"} {
+	for _, what := range []string{"spikes", "EVALUATED", "SKIPPED", "SHADOW", "FAILED", "DECISION_ALLOW", "DECISION_WARN", "DECISION_REQUIRE_APPROVAL", "DECISION_DENY", "rules"} {
 		if seen[what] == 0 {
 			t.Errorf("no case had %s: %v", what, seen)
 		}
@@ -72,7 +73,7 @@ func FuzzEngineAgreesWithTheNaiveEvaluator(f *testing.F) {
 	// A case takes some hundred draws of eight bytes; with fewer there is none.
 	random := rand.NewChaCha8([32]byte{})
 	for range 16 {
-		seed := make([]byte, 16<<10)
+		seed := make([]byte, 32<<10)
 		_, _ = random.Read(seed) // never fails
 		f.Add(seed)
 	}
@@ -119,6 +120,9 @@ func agreement(seen map[string]int) func(*rapid.T) {
 				seen["rules"] += len(p.Rules)
 			}
 			seen[want.Decision.String()]++
+			if said := got.String(); strings.Contains(said, "standard deviations") || strings.Contains(said, "it does not hold yet") {
+				seen["spikes"]++
+			}
 		}
 	}
 }
@@ -220,7 +224,11 @@ func conditionOf(t *rapid.T, depth int) *policyv1.PolicyCondition {
 	f := rapid.SampledFrom(catalogue).Draw(t, "field")
 	c.Field = f.name
 	if oneIn(t, 25, "backend") {
-		c.ConditionType = policyv1.ConditionType(rapid.IntRange(9, 11).Draw(t, "type"))
+		c.ConditionType = policyv1.ConditionType(rapid.IntRange(10, 11).Draw(t, "type"))
+		return c
+	}
+	if oneIn(t, 5, "spike") {
+		spikeCondition(t, c)
 		return c
 	}
 	kinds := f.kinds
@@ -263,6 +271,55 @@ var catalogue = []struct {
 	{"budget.b 1.used_percent", []string{"number"}, nil},
 	{"time.hour", []string{"number"}, nil},
 	{"time.weekday", []string{"text"}, []string{"friday", "Sat", "SUNDAY"}},
+}
+
+// spiking are fields that spikes are looked for in, and whose values they may keep
+// apart; the histories of some are among the facts.
+var (
+	spiking = []string{"action.args.v", "action.args.o.p", "attribute.k", "attribute.x.y", "estimate.cost_usd", "estimate.tokens"}
+	apart   = [][]string{nil, {"agent", "tool"}, {"tool", "agent", "tool"}, {"tenant"}}
+)
+
+func spikeCondition(t *rapid.T, c *policyv1.PolicyCondition) {
+	c.ConditionType, c.Field = policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE, pick(t, spiking, "field")
+	if oneIn(t, 2, "estimate") { // most arguments are no numbers
+		c.Field = pick(t, spiking[4:], "field")
+	}
+	c.Operator = policyv1.ConditionOperator(rapid.SampledFrom([]int{0, 1, 3, 4, 10}).Draw(t, "operator"))
+	switch rapid.IntRange(0, 3).Draw(t, "form") {
+	case 0:
+		c.Value = &policyv1.PolicyCondition_IntValue{IntValue: rapid.Int64Range(1, 4).Draw(t, "value")}
+	case 1:
+		c.Value = &policyv1.PolicyCondition_FloatValue{FloatValue: rapid.SampledFrom([]float64{0.5, 2.5}).Draw(t, "value")}
+	case 2:
+		c.Values = []string{pick(t, []string{"1", "2.5", "4"}, "value")}
+	}
+	if !oneIn(t, 3, "no baseline") {
+		c.Spike = &policyv1.SpikeBaseline{By: rapid.SampledFrom(apart).Draw(t, "by"), MinSamples: rapid.Int32Range(0, 3).Draw(t, "min")}
+	}
+}
+
+// statistics are histories of the fields of policies p0 to p3: a few, dealt out.
+func statistics(t *rapid.T) map[string]*policyv1.FieldStatistics {
+	few := make([]*policyv1.FieldStatistics, 5) // the last is none
+	for i := range few[:4] {
+		few[i] = &policyv1.FieldStatistics{
+			Samples:   rapid.SampledFrom([]int64{1000, 30, 29, 3, 2, 1, 0}).Draw(t, "samples"),
+			Mean:      rapid.SampledFrom([]float64{-3, 0, 0.5, 1, 2.5, 7, 1e21}).Draw(t, "mean"),
+			Deviation: rapid.SampledFrom([]float64{0, 0.5, 1, 2.5}).Draw(t, "deviation"),
+		}
+	}
+	out := map[string]*policyv1.FieldStatistics{}
+	for i := range 4 {
+		for j, name := range spiking {
+			for k, by := range []string{"", " by tenant"} {
+				if h := few[(i+j+3*k)%len(few)]; h != nil {
+					out[fmt.Sprint("p", i, " ", name, by)] = h
+				}
+			}
+		}
+	}
+	return out
 }
 
 func text(s string) *policyv1.PolicyCondition_StringValue {
@@ -429,6 +486,9 @@ func facts() *rapid.Generator[*policyenginev1.Facts] {
 		}
 		if !oneIn(t, 3, "no budget") {
 			f.BudgetUsedPercent = map[string]float64{"b 1": rapid.SampledFrom([]float64{0, 2.5, 12}).Draw(t, "percent")}
+		}
+		if !oneIn(t, 6, "no statistics") {
+			f.Statistics = statistics(t)
 		}
 		if !oneIn(t, 4, "no time") {
 			f.TimeUnixNano = moments[rapid.IntRange(0, 2).Draw(t, "time")].UnixNano()

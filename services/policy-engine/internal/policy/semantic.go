@@ -40,7 +40,7 @@ func SemanticQuestion(tenant uuid.UUID, c *policyv1.PolicyCondition, about *poli
 	if len(v.tools) > 0 {
 		tool = v.tools[0]
 	}
-	if t := v.lookup(need{f, text}, tool); t != nil {
+	if t := v.lookup(need{field: f, kinds: text}, tool); t != nil {
 		if s, ok := t.Value.(ast.String); ok {
 			return Asked{q, string(s)}, nil
 		}

@@ -31,6 +31,7 @@ type Set struct {
 	shadows  []*shadow
 	tools    tools
 	history  []*governancev1.Obligation // defines the counters that policies ask about
+	watched  []watched                  // histories of fields that policies ask about
 	asks     bool                       // some policy has questions
 	turns    chan struct{}              // taken while the tenant's Rego runs
 }
@@ -49,6 +50,7 @@ type compiled struct {
 	first       int // number of rules[0] in the unit of the set
 	rego        *regoPolicy
 	questions   []Question
+	spikes      []need // that its rules look for
 	broken      string // why it cannot be evaluated at all
 	unchecked   error  // why that is not known
 	skipped     *policyenginev1.PolicyResult
@@ -135,6 +137,7 @@ func (c *Compiler) Compile(tenant string, b *configv1.PolicyBundle) (*Set, error
 	}
 	s.shadows = c.shadows(b, s.zone)
 	s.history = s.counters(t)
+	s.watch(t)
 	for _, p := range s.policies {
 		s.asks = s.asks || len(p.questions) > 0
 		if err := p.slim(); err != nil {
@@ -275,7 +278,11 @@ func (p *compiled) order(all []*policyv1.PolicyRule) []*rule {
 // translate adds p's rules to t and prepares what each of them answers.
 func (p *compiled) translate(t *translator) []Problem {
 	mark, first, asked := len(t.problems), len(t.lines), len(t.questions)
-	defer func() { p.questions = t.questions[asked:len(t.questions):len(t.questions)] }()
+	t.policy, t.spikes = p.source.GetPolicyId(), nil
+	defer func() {
+		p.questions = t.questions[asked:len(t.questions):len(t.questions)]
+		p.spikes = t.spikes
+	}()
 	scope := t.scope(p.source.GetScope())
 	for _, r := range p.rules {
 		path := fmt.Sprintf("rules[%d]", r.index)

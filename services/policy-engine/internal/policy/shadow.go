@@ -27,6 +27,8 @@ type shadow struct {
 	source *policyv1.Policy
 	share  uint64 // of 10,000
 	alone  *Set
+
+	baselines []baseline // that its rules compare fields with
 }
 
 // shadows compiles those of a bundle. One that does not compile always fails,
@@ -47,7 +49,7 @@ func (c *Compiler) shadows(b *configv1.PolicyBundle, zone *time.Location) (out [
 				s.unit = u
 			}
 		}
-		out = append(out, &shadow{source: p, share: uint64(max(0, asked.GetSharePerMyriad())), alone: s})
+		out = append(out, &shadow{source: p, share: uint64(max(0, asked.GetSharePerMyriad())), alone: s, baselines: t.baselines})
 	}
 	return out
 }

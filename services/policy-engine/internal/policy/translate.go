@@ -57,15 +57,27 @@ type translator struct {
 	backends  Backends
 	questions []Question
 
+	policy    string     // whose rules are being translated
+	baselines []baseline // that they compare fields with
+	spikes    []need     // of conditions that do
+
 	problems []Problem
 	prefix   string // of the fields of problems
 }
 
 // line is one conjunction of a rule.
 type line struct {
-	rule  int // counted over all policies
-	needs []int
-	match *policyv1.RuleMatch
+	rule   int // counted over all policies
+	needs  []int
+	spikes []spiked
+	match  *policyv1.RuleMatch
+}
+
+// spiked is a comparison with a history, of which there is more to say than that
+// it held.
+type spiked struct {
+	need      int
+	condition int // among the conditions of the match
 }
 
 // gap is open when any of some needs is unknown while none of others is
@@ -175,6 +187,9 @@ func (t *translator) line(scope int, r *policyv1.PolicyRule, literals []literal)
 		desc := f.desc
 		if lit.not {
 			desc = "NOT " + desc
+		}
+		if f.need.spike != (spike{}) {
+			l.spikes = append(l.spikes, spiked{t.need(f.need), len(l.match.GetMatchedConditions())})
 		}
 		l.match.MatchedConditions = append(l.match.MatchedConditions, desc)
 	}

@@ -72,7 +72,7 @@ func (t *trial) run(ctx context.Context, test *policyv1.PolicyTest) *lifecyclev1
 		out.Failures = []string{fmt.Sprintf("not run: the tests together took longer than %s", trialTime)}
 		return out
 	}
-	answer, err := t.set.Evaluate(ctx, Request{Facts: testFacts(test.GetInput()), coverage: t.coverage})
+	answer, err := t.set.Evaluate(ctx, Request{Facts: testFacts(test.GetInput(), t.policy.source.GetPolicyId()), coverage: t.coverage})
 	if err != nil {
 		out.Failures = []string{err.Error()}
 		return out
@@ -186,12 +186,18 @@ func (t *trial) report() *lifecyclev1.Coverage {
 }
 
 // testFacts is a test's input as an evaluation has it.
-func testFacts(in *policyv1.PolicyTestInput) *policyenginev1.Facts {
+func testFacts(in *policyv1.PolicyTestInput, policy string) *policyenginev1.Facts {
 	f := &policyenginev1.Facts{
 		WorkflowId: in.GetWorkflowId(), EnvelopeId: in.GetEnvelopeId(), Phase: in.GetPhase(),
 		AgentId: in.GetAgentId(), AgentTeam: in.GetAgentTeam(), UserId: in.GetUserId(), UserRoles: in.GetUserRoles(),
 		ModelId: in.GetModelId(), ToolNames: in.GetToolNames(), Attributes: in.GetAttributes(),
 		Action: in.GetAction(), Estimate: in.GetEstimate(), BudgetUsedPercent: in.GetBudgetUsedPercent(), Extra: in.GetExtra(), History: in.GetHistory(),
+	}
+	if len(in.GetStatistics()) > 0 {
+		f.Statistics = make(map[string]*policyv1.FieldStatistics, len(in.GetStatistics()))
+	}
+	for name, h := range in.GetStatistics() {
+		f.Statistics[policy+" "+name] = h
 	}
 	if in != nil {
 		f.InputText, f.OutputText = in.InputText, in.OutputText

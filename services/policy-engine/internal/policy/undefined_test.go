@@ -2,6 +2,7 @@ package policy_test
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"testing"
 
@@ -93,6 +94,39 @@ func forms(c *policyv1.PolicyCondition) map[string]*policyv1.Policy {
 	}
 }
 
+// No agent gets past a deny rule that looks for a spike where nobody knows what was
+// before.
+func TestAMissingHistoryIsNeverASilentAllow(t *testing.T) {
+	t.Parallel()
+	c := &policyv1.PolicyCondition{ConditionType: policyv1.ConditionType_CONDITION_TYPE_STATISTICAL_SPIKE, Field: "action.args.v"}
+	for form, p := range forms(c) {
+		for name, h := range map[string]*policyv1.FieldStatistics{
+			"none": nil, "fewer than none": {Samples: -1}, "no mean": {Samples: 50, Mean: math.NaN()}, "no deviation": {Samples: 50, Deviation: math.NaN()},
+			"an endless mean": {Samples: 50, Mean: math.Inf(1)}, "an endless deviation": {Samples: 50, Deviation: math.Inf(1)}, "a negative deviation": {Samples: 50, Deviation: -1},
+		} {
+			b := workload.Bundle("t", 1, nil)
+			b.Policies = []*policyv1.Policy{p}
+			set, err := policy.NewCompiler(nil).Compile("t", b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			f := workload.Call()
+			f.GetAction().GetArguments().GetFields()["v"] = structpb.NewNumberValue(5000)
+			f.Statistics = map[string]*policyv1.FieldStatistics{"p another": {Samples: 100}}
+			if h != nil {
+				f.Statistics["p action.args.v"] = h
+			}
+			r, err := set.Evaluate(t.Context(), policy.Request{Facts: f})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.GetDecision() != governancev1.Decision_DECISION_DENY || r.GetResults()[0].GetOutcome() != policyenginev1.PolicyOutcome_POLICY_OUTCOME_FAILED {
+				t.Errorf("%s, %s: %v", form, name, r)
+			}
+		}
+	}
+}
+
 // No agent gets past a deny rule by sending an argument in another type, or
 // none: whatever the comparison and wherever it stands in a rule.
 func TestAMistypedArgumentIsNeverASilentAllow(t *testing.T) {
@@ -117,6 +151,7 @@ func TestAMistypedArgumentIsNeverASilentAllow(t *testing.T) {
 					}
 					checked++
 					f := workload.Call()
+					f.Statistics = map[string]*policyv1.FieldStatistics{"p action.args.v": {Samples: 100, Mean: 10, Deviation: 1}}
 					if v == nil {
 						delete(f.GetAction().GetArguments().GetFields(), "v")
 					} else {

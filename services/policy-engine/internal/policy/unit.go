@@ -39,7 +39,7 @@ func (t *translator) signature() string {
 	var b strings.Builder
 	for _, l := range t.lines {
 		m := l.match
-		fmt.Fprintf(&b, "%d %v %q %q %d %q\n", l.rule, l.needs, m.GetRuleId(), m.GetRuleName(), m.GetPriority(), m.GetMatchedConditions())
+		fmt.Fprintf(&b, "%d %v %v %q %q %d %q\n", l.rule, l.needs, l.spikes, m.GetRuleId(), m.GetRuleName(), m.GetPriority(), m.GetMatchedConditions())
 	}
 	fmt.Fprintf(&b, "%d %#v %v\n", t.rules, t.needs, t.gaps)
 	for _, s := range t.scopes {
@@ -75,6 +75,7 @@ func keys(prefix string, n int) []*ast.Term {
 // or are unsure, by their number.
 type verdict struct {
 	found map[int]finding
+	view  *view // what was judged
 }
 
 type finding struct {
@@ -99,7 +100,7 @@ const rulesDeadline = 40 * time.Millisecond
 // run judges v. With several tools it judges each by itself and keeps the
 // strongest truth, so that none hides behind another.
 func (u *unit) run(ctx context.Context, v *view, soft time.Duration, end time.Time) (*verdict, error) {
-	out := &verdict{}
+	out := &verdict{view: v}
 	if !u.perTool || len(v.tools) < 2 {
 		tool := ""
 		if len(v.tools) > 0 {

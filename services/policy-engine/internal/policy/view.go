@@ -72,6 +72,11 @@ func (v *view) value(n need, tool string) (*ast.Term, state) {
 		return nil, unknown
 	}
 	t := v.lookup(n, tool)
+	if t != nil && n.spike != (spike{}) {
+		if t = v.spiking(n, t); t == nil {
+			return nil, unknown
+		}
+	}
 	switch {
 	case t != nil:
 		return t, known
@@ -315,7 +320,10 @@ func (v *view) explain(n need, tool string) string {
 	if n.kinds == 0 {
 		return "a condition cannot be evaluated"
 	}
-	any := need{n.field, text | number | boolean | texts | list}
+	if n.spike != (spike{}) && v.lookup(n, tool) != nil {
+		return fmt.Sprintf("what %s was before is unknown", n.field)
+	}
+	any := need{field: n.field, kinds: text | number | boolean | texts | list}
 	if v.lookup(any, tool) == nil {
 		return fmt.Sprintf("%s is unknown", n.field)
 	}

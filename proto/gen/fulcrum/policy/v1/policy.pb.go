@@ -1011,7 +1011,10 @@ type PolicyTestInput struct {
 	BudgetUsedPercent map[string]float64 `protobuf:"bytes,16,rep,name=budget_used_percent,json=budgetUsedPercent,proto3" json:"budget_used_percent,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	Extra             *structpb.Struct   `protobuf:"bytes,17,opt,name=extra,proto3" json:"extra,omitempty"`
 	// What counters and marks have counted, by their names.
-	History       map[string]float64 `protobuf:"bytes,18,rep,name=history,proto3" json:"history,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	History map[string]float64 `protobuf:"bytes,18,rep,name=history,proto3" json:"history,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// What STATISTICAL_SPIKE compares with, by the name of the field; with a
+	// baseline of its own "action.args.amount by agent,user".
+	Statistics    map[string]*FieldStatistics `protobuf:"bytes,19,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1168,6 +1171,13 @@ func (x *PolicyTestInput) GetExtra() *structpb.Struct {
 func (x *PolicyTestInput) GetHistory() map[string]float64 {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+func (x *PolicyTestInput) GetStatistics() map[string]*FieldStatistics {
+	if x != nil {
+		return x.Statistics
 	}
 	return nil
 }
@@ -1409,8 +1419,11 @@ type PolicyCondition struct {
 	SemanticModel string `protobuf:"bytes,21,opt,name=semantic_model,json=semanticModel,proto3" json:"semantic_model,omitempty"`
 	// For SEMANTIC: matches from this confidence up, 0 to 1.
 	SemanticConfidenceThreshold float32 `protobuf:"fixed32,22,opt,name=semantic_confidence_threshold,json=semanticConfidenceThreshold,proto3" json:"semantic_confidence_threshold,omitempty"`
-	unknownFields               protoimpl.UnknownFields
-	sizeCache                   protoimpl.SizeCache
+	// For STATISTICAL_SPIKE: which history the field is compared with. The number
+	// of standard deviations is the value, 3 unless given.
+	Spike         *SpikeBaseline `protobuf:"bytes,100,opt,name=spike,proto3" json:"spike,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *PolicyCondition) Reset() {
@@ -1565,6 +1578,13 @@ func (x *PolicyCondition) GetSemanticConfidenceThreshold() float32 {
 	return 0
 }
 
+func (x *PolicyCondition) GetSpike() *SpikeBaseline {
+	if x != nil {
+		return x.Spike
+	}
+	return nil
+}
+
 type isPolicyCondition_Value interface {
 	isPolicyCondition_Value()
 }
@@ -1599,6 +1619,125 @@ func (*PolicyCondition_BoolValue) isPolicyCondition_Value() {}
 
 func (*PolicyCondition_ListValue) isPolicyCondition_Value() {}
 
+// SpikeBaseline is the history of a field: its values in the actions that the
+// policy applied to and that were allowed, recent ones above all.
+type SpikeBaseline struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Whose values are kept apart: any of agent, envelope, key, session, team,
+	// tenant, tool, user, workflow. Empty: agent and tool.
+	By []string `protobuf:"bytes,1,rep,name=by,proto3" json:"by,omitempty"`
+	// With fewer values the condition does not hold. 0: 30.
+	MinSamples    int32 `protobuf:"varint,2,opt,name=min_samples,json=minSamples,proto3" json:"min_samples,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SpikeBaseline) Reset() {
+	*x = SpikeBaseline{}
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SpikeBaseline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SpikeBaseline) ProtoMessage() {}
+
+func (x *SpikeBaseline) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SpikeBaseline.ProtoReflect.Descriptor instead.
+func (*SpikeBaseline) Descriptor() ([]byte, []int) {
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *SpikeBaseline) GetBy() []string {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *SpikeBaseline) GetMinSamples() int32 {
+	if x != nil {
+		return x.MinSamples
+	}
+	return 0
+}
+
+// FieldStatistics are what the values of a field came to.
+type FieldStatistics struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Samples int64                  `protobuf:"varint,1,opt,name=samples,proto3" json:"samples,omitempty"`
+	Mean    float64                `protobuf:"fixed64,2,opt,name=mean,proto3" json:"mean,omitempty"`
+	// The standard deviation.
+	Deviation     float64 `protobuf:"fixed64,3,opt,name=deviation,proto3" json:"deviation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FieldStatistics) Reset() {
+	*x = FieldStatistics{}
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FieldStatistics) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FieldStatistics) ProtoMessage() {}
+
+func (x *FieldStatistics) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FieldStatistics.ProtoReflect.Descriptor instead.
+func (*FieldStatistics) Descriptor() ([]byte, []int) {
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *FieldStatistics) GetSamples() int64 {
+	if x != nil {
+		return x.Samples
+	}
+	return 0
+}
+
+func (x *FieldStatistics) GetMean() float64 {
+	if x != nil {
+		return x.Mean
+	}
+	return 0
+}
+
+func (x *FieldStatistics) GetDeviation() float64 {
+	if x != nil {
+		return x.Deviation
+	}
+	return 0
+}
+
 // PolicyAction is what a matched rule does.
 type PolicyAction struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -1616,7 +1755,7 @@ type PolicyAction struct {
 
 func (x *PolicyAction) Reset() {
 	*x = PolicyAction{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1767,7 @@ func (x *PolicyAction) String() string {
 func (*PolicyAction) ProtoMessage() {}
 
 func (x *PolicyAction) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[6]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1780,7 @@ func (x *PolicyAction) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyAction.ProtoReflect.Descriptor instead.
 func (*PolicyAction) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PolicyAction) GetActionType() ActionType {
@@ -1698,7 +1837,7 @@ type PolicyScope struct {
 
 func (x *PolicyScope) Reset() {
 	*x = PolicyScope{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[7]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1849,7 @@ func (x *PolicyScope) String() string {
 func (*PolicyScope) ProtoMessage() {}
 
 func (x *PolicyScope) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[7]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1862,7 @@ func (x *PolicyScope) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyScope.ProtoReflect.Descriptor instead.
 func (*PolicyScope) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PolicyScope) GetWorkflowIds() []string {
@@ -1810,7 +1949,7 @@ type EvaluationContext struct {
 
 func (x *EvaluationContext) Reset() {
 	*x = EvaluationContext{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[8]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1961,7 @@ func (x *EvaluationContext) String() string {
 func (*EvaluationContext) ProtoMessage() {}
 
 func (x *EvaluationContext) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[8]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1974,7 @@ func (x *EvaluationContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationContext.ProtoReflect.Descriptor instead.
 func (*EvaluationContext) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *EvaluationContext) GetTenantId() string {
@@ -1959,7 +2098,7 @@ type EvaluationResult struct {
 
 func (x *EvaluationResult) Reset() {
 	*x = EvaluationResult{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[9]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1971,7 +2110,7 @@ func (x *EvaluationResult) String() string {
 func (*EvaluationResult) ProtoMessage() {}
 
 func (x *EvaluationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[9]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1984,7 +2123,7 @@ func (x *EvaluationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluationResult.ProtoReflect.Descriptor instead.
 func (*EvaluationResult) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *EvaluationResult) GetPolicyId() string {
@@ -2071,7 +2210,7 @@ type RuleMatch struct {
 
 func (x *RuleMatch) Reset() {
 	*x = RuleMatch{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[10]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2083,7 +2222,7 @@ func (x *RuleMatch) String() string {
 func (*RuleMatch) ProtoMessage() {}
 
 func (x *RuleMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[10]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2096,7 +2235,7 @@ func (x *RuleMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RuleMatch.ProtoReflect.Descriptor instead.
 func (*RuleMatch) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *RuleMatch) GetRuleId() string {
@@ -2148,7 +2287,7 @@ type Approval struct {
 
 func (x *Approval) Reset() {
 	*x = Approval{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[11]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2160,7 +2299,7 @@ func (x *Approval) String() string {
 func (*Approval) ProtoMessage() {}
 
 func (x *Approval) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[11]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2173,7 +2312,7 @@ func (x *Approval) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Approval.ProtoReflect.Descriptor instead.
 func (*Approval) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Approval) GetApprovalId() string {
@@ -2256,7 +2395,7 @@ type PolicyList struct {
 
 func (x *PolicyList) Reset() {
 	*x = PolicyList{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[12]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2268,7 +2407,7 @@ func (x *PolicyList) String() string {
 func (*PolicyList) ProtoMessage() {}
 
 func (x *PolicyList) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[12]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2281,7 +2420,7 @@ func (x *PolicyList) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PolicyList.ProtoReflect.Descriptor instead.
 func (*PolicyList) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PolicyList) GetPolicies() []*Policy {
@@ -2301,7 +2440,7 @@ type CreatePolicyRequest struct {
 
 func (x *CreatePolicyRequest) Reset() {
 	*x = CreatePolicyRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[13]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2313,7 +2452,7 @@ func (x *CreatePolicyRequest) String() string {
 func (*CreatePolicyRequest) ProtoMessage() {}
 
 func (x *CreatePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[13]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2326,7 +2465,7 @@ func (x *CreatePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePolicyRequest.ProtoReflect.Descriptor instead.
 func (*CreatePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreatePolicyRequest) GetPolicy() *Policy {
@@ -2346,7 +2485,7 @@ type CreatePolicyResponse struct {
 
 func (x *CreatePolicyResponse) Reset() {
 	*x = CreatePolicyResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[14]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2358,7 +2497,7 @@ func (x *CreatePolicyResponse) String() string {
 func (*CreatePolicyResponse) ProtoMessage() {}
 
 func (x *CreatePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[14]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2371,7 +2510,7 @@ func (x *CreatePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePolicyResponse.ProtoReflect.Descriptor instead.
 func (*CreatePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CreatePolicyResponse) GetPolicy() *Policy {
@@ -2391,7 +2530,7 @@ type GetPolicyRequest struct {
 
 func (x *GetPolicyRequest) Reset() {
 	*x = GetPolicyRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[15]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2403,7 +2542,7 @@ func (x *GetPolicyRequest) String() string {
 func (*GetPolicyRequest) ProtoMessage() {}
 
 func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[15]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2416,7 +2555,7 @@ func (x *GetPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyRequest.ProtoReflect.Descriptor instead.
 func (*GetPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *GetPolicyRequest) GetPolicyId() string {
@@ -2436,7 +2575,7 @@ type GetPolicyResponse struct {
 
 func (x *GetPolicyResponse) Reset() {
 	*x = GetPolicyResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[16]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2448,7 +2587,7 @@ func (x *GetPolicyResponse) String() string {
 func (*GetPolicyResponse) ProtoMessage() {}
 
 func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[16]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2461,7 +2600,7 @@ func (x *GetPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPolicyResponse.ProtoReflect.Descriptor instead.
 func (*GetPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *GetPolicyResponse) GetPolicy() *Policy {
@@ -2483,7 +2622,7 @@ type UpdatePolicyRequest struct {
 
 func (x *UpdatePolicyRequest) Reset() {
 	*x = UpdatePolicyRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[17]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2634,7 @@ func (x *UpdatePolicyRequest) String() string {
 func (*UpdatePolicyRequest) ProtoMessage() {}
 
 func (x *UpdatePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[17]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2647,7 @@ func (x *UpdatePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePolicyRequest.ProtoReflect.Descriptor instead.
 func (*UpdatePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{17}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *UpdatePolicyRequest) GetPolicy() *Policy {
@@ -2535,7 +2674,7 @@ type UpdatePolicyResponse struct {
 
 func (x *UpdatePolicyResponse) Reset() {
 	*x = UpdatePolicyResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[18]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2547,7 +2686,7 @@ func (x *UpdatePolicyResponse) String() string {
 func (*UpdatePolicyResponse) ProtoMessage() {}
 
 func (x *UpdatePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[18]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2560,7 +2699,7 @@ func (x *UpdatePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdatePolicyResponse.ProtoReflect.Descriptor instead.
 func (*UpdatePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{18}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *UpdatePolicyResponse) GetPolicy() *Policy {
@@ -2580,7 +2719,7 @@ type DeletePolicyRequest struct {
 
 func (x *DeletePolicyRequest) Reset() {
 	*x = DeletePolicyRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[19]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2592,7 +2731,7 @@ func (x *DeletePolicyRequest) String() string {
 func (*DeletePolicyRequest) ProtoMessage() {}
 
 func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[19]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2605,7 +2744,7 @@ func (x *DeletePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyRequest.ProtoReflect.Descriptor instead.
 func (*DeletePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{19}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *DeletePolicyRequest) GetPolicyId() string {
@@ -2625,7 +2764,7 @@ type DeletePolicyResponse struct {
 
 func (x *DeletePolicyResponse) Reset() {
 	*x = DeletePolicyResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[20]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2637,7 +2776,7 @@ func (x *DeletePolicyResponse) String() string {
 func (*DeletePolicyResponse) ProtoMessage() {}
 
 func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[20]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2650,7 +2789,7 @@ func (x *DeletePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeletePolicyResponse.ProtoReflect.Descriptor instead.
 func (*DeletePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{20}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeletePolicyResponse) GetSuccess() bool {
@@ -2676,7 +2815,7 @@ type ListPoliciesRequest struct {
 
 func (x *ListPoliciesRequest) Reset() {
 	*x = ListPoliciesRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[21]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2688,7 +2827,7 @@ func (x *ListPoliciesRequest) String() string {
 func (*ListPoliciesRequest) ProtoMessage() {}
 
 func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[21]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2701,7 +2840,7 @@ func (x *ListPoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesRequest.ProtoReflect.Descriptor instead.
 func (*ListPoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{21}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListPoliciesRequest) GetTenantId() string {
@@ -2753,7 +2892,7 @@ type ListPoliciesResponse struct {
 
 func (x *ListPoliciesResponse) Reset() {
 	*x = ListPoliciesResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[22]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2765,7 +2904,7 @@ func (x *ListPoliciesResponse) String() string {
 func (*ListPoliciesResponse) ProtoMessage() {}
 
 func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[22]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2778,7 +2917,7 @@ func (x *ListPoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPoliciesResponse.ProtoReflect.Descriptor instead.
 func (*ListPoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{22}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListPoliciesResponse) GetPolicies() []*Policy {
@@ -2816,7 +2955,7 @@ type EvaluatePolicyRequest struct {
 
 func (x *EvaluatePolicyRequest) Reset() {
 	*x = EvaluatePolicyRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[23]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2828,7 +2967,7 @@ func (x *EvaluatePolicyRequest) String() string {
 func (*EvaluatePolicyRequest) ProtoMessage() {}
 
 func (x *EvaluatePolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[23]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2841,7 +2980,7 @@ func (x *EvaluatePolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluatePolicyRequest.ProtoReflect.Descriptor instead.
 func (*EvaluatePolicyRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{23}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *EvaluatePolicyRequest) GetPolicyId() string {
@@ -2875,7 +3014,7 @@ type EvaluatePolicyResponse struct {
 
 func (x *EvaluatePolicyResponse) Reset() {
 	*x = EvaluatePolicyResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[24]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2887,7 +3026,7 @@ func (x *EvaluatePolicyResponse) String() string {
 func (*EvaluatePolicyResponse) ProtoMessage() {}
 
 func (x *EvaluatePolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[24]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2900,7 +3039,7 @@ func (x *EvaluatePolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluatePolicyResponse.ProtoReflect.Descriptor instead.
 func (*EvaluatePolicyResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{24}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *EvaluatePolicyResponse) GetResult() *EvaluationResult {
@@ -2926,7 +3065,7 @@ type EvaluatePoliciesRequest struct {
 
 func (x *EvaluatePoliciesRequest) Reset() {
 	*x = EvaluatePoliciesRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[25]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2938,7 +3077,7 @@ func (x *EvaluatePoliciesRequest) String() string {
 func (*EvaluatePoliciesRequest) ProtoMessage() {}
 
 func (x *EvaluatePoliciesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[25]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2951,7 +3090,7 @@ func (x *EvaluatePoliciesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluatePoliciesRequest.ProtoReflect.Descriptor instead.
 func (*EvaluatePoliciesRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{25}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *EvaluatePoliciesRequest) GetPolicyIds() []string {
@@ -2994,7 +3133,7 @@ type EvaluatePoliciesResponse struct {
 
 func (x *EvaluatePoliciesResponse) Reset() {
 	*x = EvaluatePoliciesResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[26]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3006,7 +3145,7 @@ func (x *EvaluatePoliciesResponse) String() string {
 func (*EvaluatePoliciesResponse) ProtoMessage() {}
 
 func (x *EvaluatePoliciesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[26]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3019,7 +3158,7 @@ func (x *EvaluatePoliciesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use EvaluatePoliciesResponse.ProtoReflect.Descriptor instead.
 func (*EvaluatePoliciesResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{26}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *EvaluatePoliciesResponse) GetResults() []*EvaluationResult {
@@ -3061,7 +3200,7 @@ type GetEvaluationHistoryRequest struct {
 
 func (x *GetEvaluationHistoryRequest) Reset() {
 	*x = GetEvaluationHistoryRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[27]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3073,7 +3212,7 @@ func (x *GetEvaluationHistoryRequest) String() string {
 func (*GetEvaluationHistoryRequest) ProtoMessage() {}
 
 func (x *GetEvaluationHistoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[27]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3086,7 +3225,7 @@ func (x *GetEvaluationHistoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEvaluationHistoryRequest.ProtoReflect.Descriptor instead.
 func (*GetEvaluationHistoryRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{27}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *GetEvaluationHistoryRequest) GetPolicyId() string {
@@ -3145,7 +3284,7 @@ type GetEvaluationHistoryResponse struct {
 
 func (x *GetEvaluationHistoryResponse) Reset() {
 	*x = GetEvaluationHistoryResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[28]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3157,7 +3296,7 @@ func (x *GetEvaluationHistoryResponse) String() string {
 func (*GetEvaluationHistoryResponse) ProtoMessage() {}
 
 func (x *GetEvaluationHistoryResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[28]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3170,7 +3309,7 @@ func (x *GetEvaluationHistoryResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetEvaluationHistoryResponse.ProtoReflect.Descriptor instead.
 func (*GetEvaluationHistoryResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{28}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *GetEvaluationHistoryResponse) GetEvaluations() []*EvaluationResult {
@@ -3209,7 +3348,7 @@ type ListApprovalsRequest struct {
 
 func (x *ListApprovalsRequest) Reset() {
 	*x = ListApprovalsRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[29]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3221,7 +3360,7 @@ func (x *ListApprovalsRequest) String() string {
 func (*ListApprovalsRequest) ProtoMessage() {}
 
 func (x *ListApprovalsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[29]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3234,7 +3373,7 @@ func (x *ListApprovalsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApprovalsRequest.ProtoReflect.Descriptor instead.
 func (*ListApprovalsRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{29}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *ListApprovalsRequest) GetTenantId() string {
@@ -3279,7 +3418,7 @@ type ListApprovalsResponse struct {
 
 func (x *ListApprovalsResponse) Reset() {
 	*x = ListApprovalsResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[30]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3291,7 +3430,7 @@ func (x *ListApprovalsResponse) String() string {
 func (*ListApprovalsResponse) ProtoMessage() {}
 
 func (x *ListApprovalsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[30]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3304,7 +3443,7 @@ func (x *ListApprovalsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListApprovalsResponse.ProtoReflect.Descriptor instead.
 func (*ListApprovalsResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{30}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *ListApprovalsResponse) GetApprovals() []*Approval {
@@ -3343,7 +3482,7 @@ type UpdateApprovalRequest struct {
 
 func (x *UpdateApprovalRequest) Reset() {
 	*x = UpdateApprovalRequest{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[31]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3355,7 +3494,7 @@ func (x *UpdateApprovalRequest) String() string {
 func (*UpdateApprovalRequest) ProtoMessage() {}
 
 func (x *UpdateApprovalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[31]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3368,7 +3507,7 @@ func (x *UpdateApprovalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApprovalRequest.ProtoReflect.Descriptor instead.
 func (*UpdateApprovalRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{31}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *UpdateApprovalRequest) GetApprovalId() string {
@@ -3409,7 +3548,7 @@ type UpdateApprovalResponse struct {
 
 func (x *UpdateApprovalResponse) Reset() {
 	*x = UpdateApprovalResponse{}
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[32]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3421,7 +3560,7 @@ func (x *UpdateApprovalResponse) String() string {
 func (*UpdateApprovalResponse) ProtoMessage() {}
 
 func (x *UpdateApprovalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[32]
+	mi := &file_fulcrum_policy_v1_policy_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3434,7 +3573,7 @@ func (x *UpdateApprovalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateApprovalResponse.ProtoReflect.Descriptor instead.
 func (*UpdateApprovalResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{32}
+	return file_fulcrum_policy_v1_policy_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *UpdateApprovalResponse) GetApproval() *Approval {
@@ -3483,7 +3622,7 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\x04name\x128\n" +
 	"\x05input\x18\x02 \x01(\v2\".fulcrum.policy.v1.PolicyTestInputR\x05input\x12=\n" +
-	"\x04want\x18\x03 \x01(\v2!.fulcrum.policy.v1.PolicyTestWantB\x06\xbaH\x03\xc8\x01\x01R\x04want\"\xf6\t\n" +
+	"\x04want\x18\x03 \x01(\v2!.fulcrum.policy.v1.PolicyTestWantB\x06\xbaH\x03\xc8\x01\x01R\x04want\"\xbf\v\n" +
 	"\x0fPolicyTestInput\x12)\n" +
 	"\vworkflow_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\n" +
 	"workflowId\x12)\n" +
@@ -3515,7 +3654,11 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x13budget_used_percent\x18\x10 \x03(\v29.fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntryB\t\xbaH\x06\x9a\x01\x03\x10\x80\x02R\x11budgetUsedPercent\x12-\n" +
 	"\x05extra\x18\x11 \x01(\v2\x17.google.protobuf.StructR\x05extra\x12[\n" +
 	"\ahistory\x18\x12 \x03(\v2/.fulcrum.policy.v1.PolicyTestInput.HistoryEntryB\x10\xbaH\r\x9a\x01\n" +
-	"\x10\x80\x02\"\x05r\x03\x18\x80\x01R\ahistory\x1a=\n" +
+	"\x10\x80\x02\"\x05r\x03\x18\x80\x01R\ahistory\x12d\n" +
+	"\n" +
+	"statistics\x18\x13 \x03(\v22.fulcrum.policy.v1.PolicyTestInput.StatisticsEntryB\x10\xbaH\r\x9a\x01\n" +
+	"\x10\x80\x02\"\x05r\x03\x18\x80\x04R\n" +
+	"statistics\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aD\n" +
@@ -3524,7 +3667,10 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a:\n" +
 	"\fHistoryEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1aa\n" +
+	"\x0fStatisticsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
+	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01B\r\n" +
 	"\v_input_textB\x0e\n" +
 	"\f_output_text\"\xcd\x02\n" +
 	"\x0ePolicyTestWant\x12E\n" +
@@ -3550,7 +3696,7 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\aactions\x18\x05 \x03(\v2\x1f.fulcrum.policy.v1.PolicyActionB\b\xbaH\x05\x92\x01\x02\x10 R\aactions\x12B\n" +
 	"\trule_type\x18\x06 \x01(\x0e2\x1b.fulcrum.policy.v1.RuleTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\bruleType\x12\x18\n" +
 	"\aenabled\x18\a \x01(\bR\aenabled\x12\x1a\n" +
-	"\bpriority\x18\b \x01(\x05R\bpriority\"\xe2\x06\n" +
+	"\bpriority\x18\b \x01(\x05R\bpriority\"\x9a\a\n" +
 	"\x0fPolicyCondition\x12Q\n" +
 	"\x0econdition_type\x18\x01 \x01(\x0e2 .fulcrum.policy.v1.ConditionTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\rconditionType\x12\x1e\n" +
 	"\x05field\x18\x02 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\x05field\x12J\n" +
@@ -3572,8 +3718,19 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x0fsemantic_intent\x18\x14 \x01(\tB\b\xbaH\x05r\x03\x18\x80 R\x0esemanticIntent\x12/\n" +
 	"\x0esemantic_model\x18\x15 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\rsemanticModel\x12U\n" +
 	"\x1dsemantic_confidence_threshold\x18\x16 \x01(\x02B\x11\xbaH\x0e\n" +
-	"\f@\x01\x1d\x00\x00\x80?-\x00\x00\x00\x00R\x1bsemanticConfidenceThresholdB\a\n" +
-	"\x05value\"\x88\x03\n" +
+	"\f@\x01\x1d\x00\x00\x80?-\x00\x00\x00\x00R\x1bsemanticConfidenceThreshold\x126\n" +
+	"\x05spike\x18d \x01(\v2 .fulcrum.policy.v1.SpikeBaselineR\x05spikeB\a\n" +
+	"\x05value\"^\n" +
+	"\rSpikeBaseline\x12 \n" +
+	"\x02by\x18\x01 \x03(\tB\x10\xbaH\r\x92\x01\n" +
+	"\x10\t\"\x06r\x04\x10\x01\x18 R\x02by\x12+\n" +
+	"\vmin_samples\x18\x02 \x01(\x05B\n" +
+	"\xbaH\a\x1a\x05\x18\x90N(\x00R\n" +
+	"minSamples\"\x81\x01\n" +
+	"\x0fFieldStatistics\x12!\n" +
+	"\asamples\x18\x01 \x01(\x03B\a\xbaH\x04\"\x02(\x00R\asamples\x12\x1b\n" +
+	"\x04mean\x18\x02 \x01(\x01B\a\xbaH\x04\x12\x02@\x01R\x04mean\x12.\n" +
+	"\tdeviation\x18\x03 \x01(\x01B\x10\xbaH\r\x12\v@\x01)\x00\x00\x00\x00\x00\x00\x00\x00R\tdeviation\"\x88\x03\n" +
 	"\fPolicyAction\x12H\n" +
 	"\vaction_type\x18\x01 \x01(\x0e2\x1d.fulcrum.policy.v1.ActionTypeB\b\xbaH\x05\x82\x01\x02\x10\x01R\n" +
 	"actionType\x12g\n" +
@@ -3883,7 +4040,7 @@ func file_fulcrum_policy_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_fulcrum_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 41)
+var file_fulcrum_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
 var file_fulcrum_policy_v1_policy_proto_goTypes = []any{
 	(PolicyStatus)(0),                    // 0: fulcrum.policy.v1.PolicyStatus
 	(EnforcementLevel)(0),                // 1: fulcrum.policy.v1.EnforcementLevel
@@ -3902,140 +4059,146 @@ var file_fulcrum_policy_v1_policy_proto_goTypes = []any{
 	(*PolicyTestWant)(nil),               // 14: fulcrum.policy.v1.PolicyTestWant
 	(*PolicyRule)(nil),                   // 15: fulcrum.policy.v1.PolicyRule
 	(*PolicyCondition)(nil),              // 16: fulcrum.policy.v1.PolicyCondition
-	(*PolicyAction)(nil),                 // 17: fulcrum.policy.v1.PolicyAction
-	(*PolicyScope)(nil),                  // 18: fulcrum.policy.v1.PolicyScope
-	(*EvaluationContext)(nil),            // 19: fulcrum.policy.v1.EvaluationContext
-	(*EvaluationResult)(nil),             // 20: fulcrum.policy.v1.EvaluationResult
-	(*RuleMatch)(nil),                    // 21: fulcrum.policy.v1.RuleMatch
-	(*Approval)(nil),                     // 22: fulcrum.policy.v1.Approval
-	(*PolicyList)(nil),                   // 23: fulcrum.policy.v1.PolicyList
-	(*CreatePolicyRequest)(nil),          // 24: fulcrum.policy.v1.CreatePolicyRequest
-	(*CreatePolicyResponse)(nil),         // 25: fulcrum.policy.v1.CreatePolicyResponse
-	(*GetPolicyRequest)(nil),             // 26: fulcrum.policy.v1.GetPolicyRequest
-	(*GetPolicyResponse)(nil),            // 27: fulcrum.policy.v1.GetPolicyResponse
-	(*UpdatePolicyRequest)(nil),          // 28: fulcrum.policy.v1.UpdatePolicyRequest
-	(*UpdatePolicyResponse)(nil),         // 29: fulcrum.policy.v1.UpdatePolicyResponse
-	(*DeletePolicyRequest)(nil),          // 30: fulcrum.policy.v1.DeletePolicyRequest
-	(*DeletePolicyResponse)(nil),         // 31: fulcrum.policy.v1.DeletePolicyResponse
-	(*ListPoliciesRequest)(nil),          // 32: fulcrum.policy.v1.ListPoliciesRequest
-	(*ListPoliciesResponse)(nil),         // 33: fulcrum.policy.v1.ListPoliciesResponse
-	(*EvaluatePolicyRequest)(nil),        // 34: fulcrum.policy.v1.EvaluatePolicyRequest
-	(*EvaluatePolicyResponse)(nil),       // 35: fulcrum.policy.v1.EvaluatePolicyResponse
-	(*EvaluatePoliciesRequest)(nil),      // 36: fulcrum.policy.v1.EvaluatePoliciesRequest
-	(*EvaluatePoliciesResponse)(nil),     // 37: fulcrum.policy.v1.EvaluatePoliciesResponse
-	(*GetEvaluationHistoryRequest)(nil),  // 38: fulcrum.policy.v1.GetEvaluationHistoryRequest
-	(*GetEvaluationHistoryResponse)(nil), // 39: fulcrum.policy.v1.GetEvaluationHistoryResponse
-	(*ListApprovalsRequest)(nil),         // 40: fulcrum.policy.v1.ListApprovalsRequest
-	(*ListApprovalsResponse)(nil),        // 41: fulcrum.policy.v1.ListApprovalsResponse
-	(*UpdateApprovalRequest)(nil),        // 42: fulcrum.policy.v1.UpdateApprovalRequest
-	(*UpdateApprovalResponse)(nil),       // 43: fulcrum.policy.v1.UpdateApprovalResponse
-	nil,                                  // 44: fulcrum.policy.v1.Policy.TagsEntry
-	nil,                                  // 45: fulcrum.policy.v1.PolicyTestInput.AttributesEntry
-	nil,                                  // 46: fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
-	nil,                                  // 47: fulcrum.policy.v1.PolicyTestInput.HistoryEntry
-	nil,                                  // 48: fulcrum.policy.v1.PolicyAction.ParametersEntry
-	nil,                                  // 49: fulcrum.policy.v1.EvaluationContext.AttributesEntry
-	nil,                                  // 50: fulcrum.policy.v1.EvaluationResult.MetadataEntry
-	nil,                                  // 51: fulcrum.policy.v1.Approval.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 52: google.protobuf.Timestamp
-	(*v1.Action)(nil),                    // 53: fulcrum.governance.v1.Action
-	(*v1.Estimate)(nil),                  // 54: fulcrum.governance.v1.Estimate
-	(*structpb.Struct)(nil),              // 55: google.protobuf.Struct
-	(v1.Decision)(0),                     // 56: fulcrum.governance.v1.Decision
-	(*structpb.ListValue)(nil),           // 57: google.protobuf.ListValue
+	(*SpikeBaseline)(nil),                // 17: fulcrum.policy.v1.SpikeBaseline
+	(*FieldStatistics)(nil),              // 18: fulcrum.policy.v1.FieldStatistics
+	(*PolicyAction)(nil),                 // 19: fulcrum.policy.v1.PolicyAction
+	(*PolicyScope)(nil),                  // 20: fulcrum.policy.v1.PolicyScope
+	(*EvaluationContext)(nil),            // 21: fulcrum.policy.v1.EvaluationContext
+	(*EvaluationResult)(nil),             // 22: fulcrum.policy.v1.EvaluationResult
+	(*RuleMatch)(nil),                    // 23: fulcrum.policy.v1.RuleMatch
+	(*Approval)(nil),                     // 24: fulcrum.policy.v1.Approval
+	(*PolicyList)(nil),                   // 25: fulcrum.policy.v1.PolicyList
+	(*CreatePolicyRequest)(nil),          // 26: fulcrum.policy.v1.CreatePolicyRequest
+	(*CreatePolicyResponse)(nil),         // 27: fulcrum.policy.v1.CreatePolicyResponse
+	(*GetPolicyRequest)(nil),             // 28: fulcrum.policy.v1.GetPolicyRequest
+	(*GetPolicyResponse)(nil),            // 29: fulcrum.policy.v1.GetPolicyResponse
+	(*UpdatePolicyRequest)(nil),          // 30: fulcrum.policy.v1.UpdatePolicyRequest
+	(*UpdatePolicyResponse)(nil),         // 31: fulcrum.policy.v1.UpdatePolicyResponse
+	(*DeletePolicyRequest)(nil),          // 32: fulcrum.policy.v1.DeletePolicyRequest
+	(*DeletePolicyResponse)(nil),         // 33: fulcrum.policy.v1.DeletePolicyResponse
+	(*ListPoliciesRequest)(nil),          // 34: fulcrum.policy.v1.ListPoliciesRequest
+	(*ListPoliciesResponse)(nil),         // 35: fulcrum.policy.v1.ListPoliciesResponse
+	(*EvaluatePolicyRequest)(nil),        // 36: fulcrum.policy.v1.EvaluatePolicyRequest
+	(*EvaluatePolicyResponse)(nil),       // 37: fulcrum.policy.v1.EvaluatePolicyResponse
+	(*EvaluatePoliciesRequest)(nil),      // 38: fulcrum.policy.v1.EvaluatePoliciesRequest
+	(*EvaluatePoliciesResponse)(nil),     // 39: fulcrum.policy.v1.EvaluatePoliciesResponse
+	(*GetEvaluationHistoryRequest)(nil),  // 40: fulcrum.policy.v1.GetEvaluationHistoryRequest
+	(*GetEvaluationHistoryResponse)(nil), // 41: fulcrum.policy.v1.GetEvaluationHistoryResponse
+	(*ListApprovalsRequest)(nil),         // 42: fulcrum.policy.v1.ListApprovalsRequest
+	(*ListApprovalsResponse)(nil),        // 43: fulcrum.policy.v1.ListApprovalsResponse
+	(*UpdateApprovalRequest)(nil),        // 44: fulcrum.policy.v1.UpdateApprovalRequest
+	(*UpdateApprovalResponse)(nil),       // 45: fulcrum.policy.v1.UpdateApprovalResponse
+	nil,                                  // 46: fulcrum.policy.v1.Policy.TagsEntry
+	nil,                                  // 47: fulcrum.policy.v1.PolicyTestInput.AttributesEntry
+	nil,                                  // 48: fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
+	nil,                                  // 49: fulcrum.policy.v1.PolicyTestInput.HistoryEntry
+	nil,                                  // 50: fulcrum.policy.v1.PolicyTestInput.StatisticsEntry
+	nil,                                  // 51: fulcrum.policy.v1.PolicyAction.ParametersEntry
+	nil,                                  // 52: fulcrum.policy.v1.EvaluationContext.AttributesEntry
+	nil,                                  // 53: fulcrum.policy.v1.EvaluationResult.MetadataEntry
+	nil,                                  // 54: fulcrum.policy.v1.Approval.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 55: google.protobuf.Timestamp
+	(*v1.Action)(nil),                    // 56: fulcrum.governance.v1.Action
+	(*v1.Estimate)(nil),                  // 57: fulcrum.governance.v1.Estimate
+	(*structpb.Struct)(nil),              // 58: google.protobuf.Struct
+	(v1.Decision)(0),                     // 59: fulcrum.governance.v1.Decision
+	(*structpb.ListValue)(nil),           // 60: google.protobuf.ListValue
 }
 var file_fulcrum_policy_v1_policy_proto_depIdxs = []int32{
-	44, // 0: fulcrum.policy.v1.Policy.tags:type_name -> fulcrum.policy.v1.Policy.TagsEntry
+	46, // 0: fulcrum.policy.v1.Policy.tags:type_name -> fulcrum.policy.v1.Policy.TagsEntry
 	15, // 1: fulcrum.policy.v1.Policy.rules:type_name -> fulcrum.policy.v1.PolicyRule
-	18, // 2: fulcrum.policy.v1.Policy.scope:type_name -> fulcrum.policy.v1.PolicyScope
+	20, // 2: fulcrum.policy.v1.Policy.scope:type_name -> fulcrum.policy.v1.PolicyScope
 	0,  // 3: fulcrum.policy.v1.Policy.status:type_name -> fulcrum.policy.v1.PolicyStatus
 	1,  // 4: fulcrum.policy.v1.Policy.enforcement:type_name -> fulcrum.policy.v1.EnforcementLevel
-	52, // 5: fulcrum.policy.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	52, // 6: fulcrum.policy.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	52, // 7: fulcrum.policy.v1.Policy.effective_at:type_name -> google.protobuf.Timestamp
-	52, // 8: fulcrum.policy.v1.Policy.expires_at:type_name -> google.protobuf.Timestamp
+	55, // 5: fulcrum.policy.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	55, // 6: fulcrum.policy.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	55, // 7: fulcrum.policy.v1.Policy.effective_at:type_name -> google.protobuf.Timestamp
+	55, // 8: fulcrum.policy.v1.Policy.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 9: fulcrum.policy.v1.Policy.failure_mode:type_name -> fulcrum.policy.v1.FailureMode
 	12, // 10: fulcrum.policy.v1.Policy.tests:type_name -> fulcrum.policy.v1.PolicyTest
 	13, // 11: fulcrum.policy.v1.PolicyTest.input:type_name -> fulcrum.policy.v1.PolicyTestInput
 	14, // 12: fulcrum.policy.v1.PolicyTest.want:type_name -> fulcrum.policy.v1.PolicyTestWant
 	9,  // 13: fulcrum.policy.v1.PolicyTestInput.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
-	45, // 14: fulcrum.policy.v1.PolicyTestInput.attributes:type_name -> fulcrum.policy.v1.PolicyTestInput.AttributesEntry
-	53, // 15: fulcrum.policy.v1.PolicyTestInput.action:type_name -> fulcrum.governance.v1.Action
-	54, // 16: fulcrum.policy.v1.PolicyTestInput.estimate:type_name -> fulcrum.governance.v1.Estimate
-	52, // 17: fulcrum.policy.v1.PolicyTestInput.time:type_name -> google.protobuf.Timestamp
-	46, // 18: fulcrum.policy.v1.PolicyTestInput.budget_used_percent:type_name -> fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
-	55, // 19: fulcrum.policy.v1.PolicyTestInput.extra:type_name -> google.protobuf.Struct
-	47, // 20: fulcrum.policy.v1.PolicyTestInput.history:type_name -> fulcrum.policy.v1.PolicyTestInput.HistoryEntry
-	56, // 21: fulcrum.policy.v1.PolicyTestWant.decision:type_name -> fulcrum.governance.v1.Decision
-	16, // 22: fulcrum.policy.v1.PolicyRule.conditions:type_name -> fulcrum.policy.v1.PolicyCondition
-	17, // 23: fulcrum.policy.v1.PolicyRule.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	3,  // 24: fulcrum.policy.v1.PolicyRule.rule_type:type_name -> fulcrum.policy.v1.RuleType
-	4,  // 25: fulcrum.policy.v1.PolicyCondition.condition_type:type_name -> fulcrum.policy.v1.ConditionType
-	5,  // 26: fulcrum.policy.v1.PolicyCondition.operator:type_name -> fulcrum.policy.v1.ConditionOperator
-	57, // 27: fulcrum.policy.v1.PolicyCondition.list_value:type_name -> google.protobuf.ListValue
-	16, // 28: fulcrum.policy.v1.PolicyCondition.nested_conditions:type_name -> fulcrum.policy.v1.PolicyCondition
-	6,  // 29: fulcrum.policy.v1.PolicyCondition.logical_operator:type_name -> fulcrum.policy.v1.LogicalOperator
-	7,  // 30: fulcrum.policy.v1.PolicyAction.action_type:type_name -> fulcrum.policy.v1.ActionType
-	48, // 31: fulcrum.policy.v1.PolicyAction.parameters:type_name -> fulcrum.policy.v1.PolicyAction.ParametersEntry
-	8,  // 32: fulcrum.policy.v1.PolicyAction.severity:type_name -> fulcrum.policy.v1.SeverityLevel
-	9,  // 33: fulcrum.policy.v1.PolicyScope.phases:type_name -> fulcrum.policy.v1.ExecutionPhase
-	9,  // 34: fulcrum.policy.v1.EvaluationContext.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
-	49, // 35: fulcrum.policy.v1.EvaluationContext.attributes:type_name -> fulcrum.policy.v1.EvaluationContext.AttributesEntry
-	52, // 36: fulcrum.policy.v1.EvaluationContext.timestamp:type_name -> google.protobuf.Timestamp
-	10, // 37: fulcrum.policy.v1.EvaluationResult.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	21, // 38: fulcrum.policy.v1.EvaluationResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
-	17, // 39: fulcrum.policy.v1.EvaluationResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	50, // 40: fulcrum.policy.v1.EvaluationResult.metadata:type_name -> fulcrum.policy.v1.EvaluationResult.MetadataEntry
-	52, // 41: fulcrum.policy.v1.EvaluationResult.evaluated_at:type_name -> google.protobuf.Timestamp
-	19, // 42: fulcrum.policy.v1.EvaluationResult.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	52, // 43: fulcrum.policy.v1.Approval.created_at:type_name -> google.protobuf.Timestamp
-	51, // 44: fulcrum.policy.v1.Approval.metadata:type_name -> fulcrum.policy.v1.Approval.MetadataEntry
-	11, // 45: fulcrum.policy.v1.PolicyList.policies:type_name -> fulcrum.policy.v1.Policy
-	11, // 46: fulcrum.policy.v1.CreatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 47: fulcrum.policy.v1.CreatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 48: fulcrum.policy.v1.GetPolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 49: fulcrum.policy.v1.UpdatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 50: fulcrum.policy.v1.UpdatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	0,  // 51: fulcrum.policy.v1.ListPoliciesRequest.status:type_name -> fulcrum.policy.v1.PolicyStatus
-	3,  // 52: fulcrum.policy.v1.ListPoliciesRequest.rule_type:type_name -> fulcrum.policy.v1.RuleType
-	11, // 53: fulcrum.policy.v1.ListPoliciesResponse.policies:type_name -> fulcrum.policy.v1.Policy
-	19, // 54: fulcrum.policy.v1.EvaluatePolicyRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	20, // 55: fulcrum.policy.v1.EvaluatePolicyResponse.result:type_name -> fulcrum.policy.v1.EvaluationResult
-	19, // 56: fulcrum.policy.v1.EvaluatePoliciesRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	20, // 57: fulcrum.policy.v1.EvaluatePoliciesResponse.results:type_name -> fulcrum.policy.v1.EvaluationResult
-	10, // 58: fulcrum.policy.v1.EvaluatePoliciesResponse.final_decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	17, // 59: fulcrum.policy.v1.EvaluatePoliciesResponse.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	52, // 60: fulcrum.policy.v1.GetEvaluationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
-	52, // 61: fulcrum.policy.v1.GetEvaluationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
-	10, // 62: fulcrum.policy.v1.GetEvaluationHistoryRequest.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	20, // 63: fulcrum.policy.v1.GetEvaluationHistoryResponse.evaluations:type_name -> fulcrum.policy.v1.EvaluationResult
-	22, // 64: fulcrum.policy.v1.ListApprovalsResponse.approvals:type_name -> fulcrum.policy.v1.Approval
-	22, // 65: fulcrum.policy.v1.UpdateApprovalResponse.approval:type_name -> fulcrum.policy.v1.Approval
-	24, // 66: fulcrum.policy.v1.PolicyService.CreatePolicy:input_type -> fulcrum.policy.v1.CreatePolicyRequest
-	26, // 67: fulcrum.policy.v1.PolicyService.GetPolicy:input_type -> fulcrum.policy.v1.GetPolicyRequest
-	28, // 68: fulcrum.policy.v1.PolicyService.UpdatePolicy:input_type -> fulcrum.policy.v1.UpdatePolicyRequest
-	30, // 69: fulcrum.policy.v1.PolicyService.DeletePolicy:input_type -> fulcrum.policy.v1.DeletePolicyRequest
-	32, // 70: fulcrum.policy.v1.PolicyService.ListPolicies:input_type -> fulcrum.policy.v1.ListPoliciesRequest
-	34, // 71: fulcrum.policy.v1.PolicyService.EvaluatePolicy:input_type -> fulcrum.policy.v1.EvaluatePolicyRequest
-	36, // 72: fulcrum.policy.v1.PolicyService.EvaluatePolicies:input_type -> fulcrum.policy.v1.EvaluatePoliciesRequest
-	38, // 73: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:input_type -> fulcrum.policy.v1.GetEvaluationHistoryRequest
-	40, // 74: fulcrum.policy.v1.PolicyService.ListApprovals:input_type -> fulcrum.policy.v1.ListApprovalsRequest
-	42, // 75: fulcrum.policy.v1.PolicyService.UpdateApproval:input_type -> fulcrum.policy.v1.UpdateApprovalRequest
-	25, // 76: fulcrum.policy.v1.PolicyService.CreatePolicy:output_type -> fulcrum.policy.v1.CreatePolicyResponse
-	27, // 77: fulcrum.policy.v1.PolicyService.GetPolicy:output_type -> fulcrum.policy.v1.GetPolicyResponse
-	29, // 78: fulcrum.policy.v1.PolicyService.UpdatePolicy:output_type -> fulcrum.policy.v1.UpdatePolicyResponse
-	31, // 79: fulcrum.policy.v1.PolicyService.DeletePolicy:output_type -> fulcrum.policy.v1.DeletePolicyResponse
-	33, // 80: fulcrum.policy.v1.PolicyService.ListPolicies:output_type -> fulcrum.policy.v1.ListPoliciesResponse
-	35, // 81: fulcrum.policy.v1.PolicyService.EvaluatePolicy:output_type -> fulcrum.policy.v1.EvaluatePolicyResponse
-	37, // 82: fulcrum.policy.v1.PolicyService.EvaluatePolicies:output_type -> fulcrum.policy.v1.EvaluatePoliciesResponse
-	39, // 83: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:output_type -> fulcrum.policy.v1.GetEvaluationHistoryResponse
-	41, // 84: fulcrum.policy.v1.PolicyService.ListApprovals:output_type -> fulcrum.policy.v1.ListApprovalsResponse
-	43, // 85: fulcrum.policy.v1.PolicyService.UpdateApproval:output_type -> fulcrum.policy.v1.UpdateApprovalResponse
-	76, // [76:86] is the sub-list for method output_type
-	66, // [66:76] is the sub-list for method input_type
-	66, // [66:66] is the sub-list for extension type_name
-	66, // [66:66] is the sub-list for extension extendee
-	0,  // [0:66] is the sub-list for field type_name
+	47, // 14: fulcrum.policy.v1.PolicyTestInput.attributes:type_name -> fulcrum.policy.v1.PolicyTestInput.AttributesEntry
+	56, // 15: fulcrum.policy.v1.PolicyTestInput.action:type_name -> fulcrum.governance.v1.Action
+	57, // 16: fulcrum.policy.v1.PolicyTestInput.estimate:type_name -> fulcrum.governance.v1.Estimate
+	55, // 17: fulcrum.policy.v1.PolicyTestInput.time:type_name -> google.protobuf.Timestamp
+	48, // 18: fulcrum.policy.v1.PolicyTestInput.budget_used_percent:type_name -> fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
+	58, // 19: fulcrum.policy.v1.PolicyTestInput.extra:type_name -> google.protobuf.Struct
+	49, // 20: fulcrum.policy.v1.PolicyTestInput.history:type_name -> fulcrum.policy.v1.PolicyTestInput.HistoryEntry
+	50, // 21: fulcrum.policy.v1.PolicyTestInput.statistics:type_name -> fulcrum.policy.v1.PolicyTestInput.StatisticsEntry
+	59, // 22: fulcrum.policy.v1.PolicyTestWant.decision:type_name -> fulcrum.governance.v1.Decision
+	16, // 23: fulcrum.policy.v1.PolicyRule.conditions:type_name -> fulcrum.policy.v1.PolicyCondition
+	19, // 24: fulcrum.policy.v1.PolicyRule.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	3,  // 25: fulcrum.policy.v1.PolicyRule.rule_type:type_name -> fulcrum.policy.v1.RuleType
+	4,  // 26: fulcrum.policy.v1.PolicyCondition.condition_type:type_name -> fulcrum.policy.v1.ConditionType
+	5,  // 27: fulcrum.policy.v1.PolicyCondition.operator:type_name -> fulcrum.policy.v1.ConditionOperator
+	60, // 28: fulcrum.policy.v1.PolicyCondition.list_value:type_name -> google.protobuf.ListValue
+	16, // 29: fulcrum.policy.v1.PolicyCondition.nested_conditions:type_name -> fulcrum.policy.v1.PolicyCondition
+	6,  // 30: fulcrum.policy.v1.PolicyCondition.logical_operator:type_name -> fulcrum.policy.v1.LogicalOperator
+	17, // 31: fulcrum.policy.v1.PolicyCondition.spike:type_name -> fulcrum.policy.v1.SpikeBaseline
+	7,  // 32: fulcrum.policy.v1.PolicyAction.action_type:type_name -> fulcrum.policy.v1.ActionType
+	51, // 33: fulcrum.policy.v1.PolicyAction.parameters:type_name -> fulcrum.policy.v1.PolicyAction.ParametersEntry
+	8,  // 34: fulcrum.policy.v1.PolicyAction.severity:type_name -> fulcrum.policy.v1.SeverityLevel
+	9,  // 35: fulcrum.policy.v1.PolicyScope.phases:type_name -> fulcrum.policy.v1.ExecutionPhase
+	9,  // 36: fulcrum.policy.v1.EvaluationContext.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
+	52, // 37: fulcrum.policy.v1.EvaluationContext.attributes:type_name -> fulcrum.policy.v1.EvaluationContext.AttributesEntry
+	55, // 38: fulcrum.policy.v1.EvaluationContext.timestamp:type_name -> google.protobuf.Timestamp
+	10, // 39: fulcrum.policy.v1.EvaluationResult.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	23, // 40: fulcrum.policy.v1.EvaluationResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
+	19, // 41: fulcrum.policy.v1.EvaluationResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	53, // 42: fulcrum.policy.v1.EvaluationResult.metadata:type_name -> fulcrum.policy.v1.EvaluationResult.MetadataEntry
+	55, // 43: fulcrum.policy.v1.EvaluationResult.evaluated_at:type_name -> google.protobuf.Timestamp
+	21, // 44: fulcrum.policy.v1.EvaluationResult.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	55, // 45: fulcrum.policy.v1.Approval.created_at:type_name -> google.protobuf.Timestamp
+	54, // 46: fulcrum.policy.v1.Approval.metadata:type_name -> fulcrum.policy.v1.Approval.MetadataEntry
+	11, // 47: fulcrum.policy.v1.PolicyList.policies:type_name -> fulcrum.policy.v1.Policy
+	11, // 48: fulcrum.policy.v1.CreatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 49: fulcrum.policy.v1.CreatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 50: fulcrum.policy.v1.GetPolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 51: fulcrum.policy.v1.UpdatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 52: fulcrum.policy.v1.UpdatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	0,  // 53: fulcrum.policy.v1.ListPoliciesRequest.status:type_name -> fulcrum.policy.v1.PolicyStatus
+	3,  // 54: fulcrum.policy.v1.ListPoliciesRequest.rule_type:type_name -> fulcrum.policy.v1.RuleType
+	11, // 55: fulcrum.policy.v1.ListPoliciesResponse.policies:type_name -> fulcrum.policy.v1.Policy
+	21, // 56: fulcrum.policy.v1.EvaluatePolicyRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	22, // 57: fulcrum.policy.v1.EvaluatePolicyResponse.result:type_name -> fulcrum.policy.v1.EvaluationResult
+	21, // 58: fulcrum.policy.v1.EvaluatePoliciesRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	22, // 59: fulcrum.policy.v1.EvaluatePoliciesResponse.results:type_name -> fulcrum.policy.v1.EvaluationResult
+	10, // 60: fulcrum.policy.v1.EvaluatePoliciesResponse.final_decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	19, // 61: fulcrum.policy.v1.EvaluatePoliciesResponse.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	55, // 62: fulcrum.policy.v1.GetEvaluationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	55, // 63: fulcrum.policy.v1.GetEvaluationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	10, // 64: fulcrum.policy.v1.GetEvaluationHistoryRequest.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	22, // 65: fulcrum.policy.v1.GetEvaluationHistoryResponse.evaluations:type_name -> fulcrum.policy.v1.EvaluationResult
+	24, // 66: fulcrum.policy.v1.ListApprovalsResponse.approvals:type_name -> fulcrum.policy.v1.Approval
+	24, // 67: fulcrum.policy.v1.UpdateApprovalResponse.approval:type_name -> fulcrum.policy.v1.Approval
+	18, // 68: fulcrum.policy.v1.PolicyTestInput.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
+	26, // 69: fulcrum.policy.v1.PolicyService.CreatePolicy:input_type -> fulcrum.policy.v1.CreatePolicyRequest
+	28, // 70: fulcrum.policy.v1.PolicyService.GetPolicy:input_type -> fulcrum.policy.v1.GetPolicyRequest
+	30, // 71: fulcrum.policy.v1.PolicyService.UpdatePolicy:input_type -> fulcrum.policy.v1.UpdatePolicyRequest
+	32, // 72: fulcrum.policy.v1.PolicyService.DeletePolicy:input_type -> fulcrum.policy.v1.DeletePolicyRequest
+	34, // 73: fulcrum.policy.v1.PolicyService.ListPolicies:input_type -> fulcrum.policy.v1.ListPoliciesRequest
+	36, // 74: fulcrum.policy.v1.PolicyService.EvaluatePolicy:input_type -> fulcrum.policy.v1.EvaluatePolicyRequest
+	38, // 75: fulcrum.policy.v1.PolicyService.EvaluatePolicies:input_type -> fulcrum.policy.v1.EvaluatePoliciesRequest
+	40, // 76: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:input_type -> fulcrum.policy.v1.GetEvaluationHistoryRequest
+	42, // 77: fulcrum.policy.v1.PolicyService.ListApprovals:input_type -> fulcrum.policy.v1.ListApprovalsRequest
+	44, // 78: fulcrum.policy.v1.PolicyService.UpdateApproval:input_type -> fulcrum.policy.v1.UpdateApprovalRequest
+	27, // 79: fulcrum.policy.v1.PolicyService.CreatePolicy:output_type -> fulcrum.policy.v1.CreatePolicyResponse
+	29, // 80: fulcrum.policy.v1.PolicyService.GetPolicy:output_type -> fulcrum.policy.v1.GetPolicyResponse
+	31, // 81: fulcrum.policy.v1.PolicyService.UpdatePolicy:output_type -> fulcrum.policy.v1.UpdatePolicyResponse
+	33, // 82: fulcrum.policy.v1.PolicyService.DeletePolicy:output_type -> fulcrum.policy.v1.DeletePolicyResponse
+	35, // 83: fulcrum.policy.v1.PolicyService.ListPolicies:output_type -> fulcrum.policy.v1.ListPoliciesResponse
+	37, // 84: fulcrum.policy.v1.PolicyService.EvaluatePolicy:output_type -> fulcrum.policy.v1.EvaluatePolicyResponse
+	39, // 85: fulcrum.policy.v1.PolicyService.EvaluatePolicies:output_type -> fulcrum.policy.v1.EvaluatePoliciesResponse
+	41, // 86: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:output_type -> fulcrum.policy.v1.GetEvaluationHistoryResponse
+	43, // 87: fulcrum.policy.v1.PolicyService.ListApprovals:output_type -> fulcrum.policy.v1.ListApprovalsResponse
+	45, // 88: fulcrum.policy.v1.PolicyService.UpdateApproval:output_type -> fulcrum.policy.v1.UpdateApprovalResponse
+	79, // [79:89] is the sub-list for method output_type
+	69, // [69:79] is the sub-list for method input_type
+	69, // [69:69] is the sub-list for extension type_name
+	69, // [69:69] is the sub-list for extension extendee
+	0,  // [0:69] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_policy_v1_policy_proto_init() }
@@ -4058,7 +4221,7 @@ func file_fulcrum_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_policy_v1_policy_proto_rawDesc), len(file_fulcrum_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   41,
+			NumMessages:   44,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

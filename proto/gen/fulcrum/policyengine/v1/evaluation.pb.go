@@ -164,7 +164,11 @@ type Facts struct {
 	// What is counted under a name for who acts, what is in flight included: of
 	// every counter that EvaluateResponse.history names. It was read before, so a
 	// limit that must be exact is a LIMIT obligation instead.
-	History       map[string]float64 `protobuf:"bytes,20,rep,name=history,proto3" json:"history,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	History map[string]float64 `protobuf:"bytes,20,rep,name=history,proto3" json:"history,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	// What the fields that spikes are looked for in came to before, by the keys of
+	// EvaluateResponse.baselines. A history without values is here with none; one
+	// that is not here is unknown.
+	Statistics    map[string]*v1.FieldStatistics `protobuf:"bytes,21,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -335,6 +339,13 @@ func (x *Facts) GetExtra() *structpb.Struct {
 func (x *Facts) GetHistory() map[string]float64 {
 	if x != nil {
 		return x.History
+	}
+	return nil
+}
+
+func (x *Facts) GetStatistics() map[string]*v1.FieldStatistics {
+	if x != nil {
+		return x.Statistics
 	}
 	return nil
 }
@@ -578,7 +589,10 @@ type EvaluateResponse struct {
 	Shadows []*ShadowOutcome `protobuf:"bytes,13,rep,name=shadows,proto3" json:"shadows,omitempty"`
 	// The counters and marks that policies ask about, as the LIMIT obligations that
 	// define them: Facts.history should have had each.
-	History       []*v11.Obligation `protobuf:"bytes,14,rep,name=history,proto3" json:"history,omitempty"`
+	History []*v11.Obligation `protobuf:"bytes,14,rep,name=history,proto3" json:"history,omitempty"`
+	// The histories that policies, in force or in the shadow, compare fields with:
+	// Facts.statistics should have had each.
+	Baselines     []*Baseline `protobuf:"bytes,15,rep,name=baselines,proto3" json:"baselines,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -711,6 +725,93 @@ func (x *EvaluateResponse) GetHistory() []*v11.Obligation {
 	return nil
 }
 
+func (x *EvaluateResponse) GetBaselines() []*Baseline {
+	if x != nil {
+		return x.Baselines
+	}
+	return nil
+}
+
+// Baseline is a history of one field.
+type Baseline struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Key      string                 `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	PolicyId string                 `protobuf:"bytes,2,opt,name=policy_id,json=policyId,proto3" json:"policy_id,omitempty"`
+	Field    string                 `protobuf:"bytes,3,opt,name=field,proto3" json:"field,omitempty"`
+	// Whose values are kept apart.
+	By []string `protobuf:"bytes,4,rep,name=by,proto3" json:"by,omitempty"`
+	// What the field holds here. Absent where the policy does not apply, or the
+	// field is no number. If the action may happen, it is part of the history.
+	Value         *float64 `protobuf:"fixed64,5,opt,name=value,proto3,oneof" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Baseline) Reset() {
+	*x = Baseline{}
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Baseline) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Baseline) ProtoMessage() {}
+
+func (x *Baseline) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Baseline.ProtoReflect.Descriptor instead.
+func (*Baseline) Descriptor() ([]byte, []int) {
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Baseline) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Baseline) GetPolicyId() string {
+	if x != nil {
+		return x.PolicyId
+	}
+	return ""
+}
+
+func (x *Baseline) GetField() string {
+	if x != nil {
+		return x.Field
+	}
+	return ""
+}
+
+func (x *Baseline) GetBy() []string {
+	if x != nil {
+		return x.By
+	}
+	return nil
+}
+
+func (x *Baseline) GetValue() float64 {
+	if x != nil && x.Value != nil {
+		return *x.Value
+	}
+	return 0
+}
+
 // ShadowOutcome is what the decision would have been with a shadow in force.
 type ShadowOutcome struct {
 	state      protoimpl.MessageState `protogen:"open.v1"`
@@ -733,7 +834,7 @@ type ShadowOutcome struct {
 
 func (x *ShadowOutcome) Reset() {
 	*x = ShadowOutcome{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[4]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -745,7 +846,7 @@ func (x *ShadowOutcome) String() string {
 func (*ShadowOutcome) ProtoMessage() {}
 
 func (x *ShadowOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[4]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -758,7 +859,7 @@ func (x *ShadowOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShadowOutcome.ProtoReflect.Descriptor instead.
 func (*ShadowOutcome) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{4}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ShadowOutcome) GetPolicyId() string {
@@ -835,7 +936,7 @@ type ValidateRequest struct {
 
 func (x *ValidateRequest) Reset() {
 	*x = ValidateRequest{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[5]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -847,7 +948,7 @@ func (x *ValidateRequest) String() string {
 func (*ValidateRequest) ProtoMessage() {}
 
 func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[5]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -860,7 +961,7 @@ func (x *ValidateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateRequest.ProtoReflect.Descriptor instead.
 func (*ValidateRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{5}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ValidateRequest) GetPolicy() *v1.Policy {
@@ -896,7 +997,7 @@ type Problem struct {
 
 func (x *Problem) Reset() {
 	*x = Problem{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[6]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +1009,7 @@ func (x *Problem) String() string {
 func (*Problem) ProtoMessage() {}
 
 func (x *Problem) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[6]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +1022,7 @@ func (x *Problem) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Problem.ProtoReflect.Descriptor instead.
 func (*Problem) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{6}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Problem) GetField() string {
@@ -985,7 +1086,7 @@ type ValidateResponse struct {
 
 func (x *ValidateResponse) Reset() {
 	*x = ValidateResponse{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[7]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -997,7 +1098,7 @@ func (x *ValidateResponse) String() string {
 func (*ValidateResponse) ProtoMessage() {}
 
 func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[7]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1010,7 +1111,7 @@ func (x *ValidateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateResponse.ProtoReflect.Descriptor instead.
 func (*ValidateResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{7}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ValidateResponse) GetProblems() []*Problem {
@@ -1036,7 +1137,7 @@ type TestRequest struct {
 
 func (x *TestRequest) Reset() {
 	*x = TestRequest{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[8]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1149,7 @@ func (x *TestRequest) String() string {
 func (*TestRequest) ProtoMessage() {}
 
 func (x *TestRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[8]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1162,7 @@ func (x *TestRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestRequest.ProtoReflect.Descriptor instead.
 func (*TestRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{8}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *TestRequest) GetPolicy() *v1.Policy {
@@ -1080,7 +1181,7 @@ type TestResponse struct {
 
 func (x *TestResponse) Reset() {
 	*x = TestResponse{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[9]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1092,7 +1193,7 @@ func (x *TestResponse) String() string {
 func (*TestResponse) ProtoMessage() {}
 
 func (x *TestResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[9]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1105,7 +1206,7 @@ func (x *TestResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestResponse.ProtoReflect.Descriptor instead.
 func (*TestResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{9}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *TestResponse) GetReport() *v12.TestPolicyResponse {
@@ -1125,7 +1226,7 @@ type SimulateRequest struct {
 
 func (x *SimulateRequest) Reset() {
 	*x = SimulateRequest{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[10]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1137,7 +1238,7 @@ func (x *SimulateRequest) String() string {
 func (*SimulateRequest) ProtoMessage() {}
 
 func (x *SimulateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[10]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1150,7 +1251,7 @@ func (x *SimulateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulateRequest.ProtoReflect.Descriptor instead.
 func (*SimulateRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{10}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SimulateRequest) GetChanges() *SimulateChanges {
@@ -1179,7 +1280,7 @@ type SimulateChanges struct {
 
 func (x *SimulateChanges) Reset() {
 	*x = SimulateChanges{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[11]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1292,7 @@ func (x *SimulateChanges) String() string {
 func (*SimulateChanges) ProtoMessage() {}
 
 func (x *SimulateChanges) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[11]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1305,7 @@ func (x *SimulateChanges) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulateChanges.ProtoReflect.Descriptor instead.
 func (*SimulateChanges) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{11}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SimulateChanges) GetPolicies() []*v1.Policy {
@@ -1232,7 +1333,7 @@ type SimulateResponse struct {
 
 func (x *SimulateResponse) Reset() {
 	*x = SimulateResponse{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[12]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1244,7 +1345,7 @@ func (x *SimulateResponse) String() string {
 func (*SimulateResponse) ProtoMessage() {}
 
 func (x *SimulateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[12]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1257,7 +1358,7 @@ func (x *SimulateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulateResponse.ProtoReflect.Descriptor instead.
 func (*SimulateResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{12}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SimulateResponse) GetPolicySetVersion() int64 {
@@ -1291,7 +1392,7 @@ type SimulatedDecision struct {
 
 func (x *SimulatedDecision) Reset() {
 	*x = SimulatedDecision{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[13]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1303,7 +1404,7 @@ func (x *SimulatedDecision) String() string {
 func (*SimulatedDecision) ProtoMessage() {}
 
 func (x *SimulatedDecision) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[13]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1316,7 +1417,7 @@ func (x *SimulatedDecision) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SimulatedDecision.ProtoReflect.Descriptor instead.
 func (*SimulatedDecision) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{13}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SimulatedDecision) GetBefore() v11.Decision {
@@ -1364,7 +1465,7 @@ type ValidateToolRequest struct {
 
 func (x *ValidateToolRequest) Reset() {
 	*x = ValidateToolRequest{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[14]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1376,7 +1477,7 @@ func (x *ValidateToolRequest) String() string {
 func (*ValidateToolRequest) ProtoMessage() {}
 
 func (x *ValidateToolRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[14]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1389,7 +1490,7 @@ func (x *ValidateToolRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateToolRequest.ProtoReflect.Descriptor instead.
 func (*ValidateToolRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{14}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ValidateToolRequest) GetInputSchema() string {
@@ -1409,7 +1510,7 @@ type ValidateToolResponse struct {
 
 func (x *ValidateToolResponse) Reset() {
 	*x = ValidateToolResponse{}
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[15]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1522,7 @@ func (x *ValidateToolResponse) String() string {
 func (*ValidateToolResponse) ProtoMessage() {}
 
 func (x *ValidateToolResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[15]
+	mi := &file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1535,7 @@ func (x *ValidateToolResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ValidateToolResponse.ProtoReflect.Descriptor instead.
 func (*ValidateToolResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{15}
+	return file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ValidateToolResponse) GetProblems() []*Problem {
@@ -1448,7 +1549,8 @@ var File_fulcrum_policyengine_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"(fulcrum/policyengine/v1/evaluation.proto\x12\x17fulcrum.policyengine.v1\x1a\x1bbuf/validate/validate.proto\x1a&fulcrum/governance/v1/governance.proto\x1a\x1efulcrum/policy/v1/policy.proto\x1a*fulcrum/policylifecycle/v1/lifecycle.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xeb\b\n" +
+	"(fulcrum/policyengine/v1/evaluation.proto\x12\x17fulcrum.policyengine.v1\x1a\x1bbuf/validate/validate.proto\x1a&fulcrum/governance/v1/governance.proto\x1a\x1efulcrum/policy/v1/policy.proto\x1a*fulcrum/policylifecycle/v1/lifecycle.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9e\n" +
+	"\n" +
 	"\x05Facts\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12\x1f\n" +
@@ -1479,7 +1581,10 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\rallowed_tools\x18\x11 \x03(\tR\fallowedTools\x12%\n" +
 	"\x0eallowed_models\x18\x12 \x03(\tR\rallowedModels\x12-\n" +
 	"\x05extra\x18\x13 \x01(\v2\x17.google.protobuf.StructR\x05extra\x12E\n" +
-	"\ahistory\x18\x14 \x03(\v2+.fulcrum.policyengine.v1.Facts.HistoryEntryR\ahistory\x1a=\n" +
+	"\ahistory\x18\x14 \x03(\v2+.fulcrum.policyengine.v1.Facts.HistoryEntryR\ahistory\x12N\n" +
+	"\n" +
+	"statistics\x18\x15 \x03(\v2..fulcrum.policyengine.v1.Facts.StatisticsEntryR\n" +
+	"statistics\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aD\n" +
@@ -1488,7 +1593,10 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1a:\n" +
 	"\fHistoryEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1aa\n" +
+	"\x0fStatisticsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
+	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01B\r\n" +
 	"\v_input_textB\x0e\n" +
 	"\f_output_text\"\xfc\x01\n" +
 	"\x0fEvaluateRequest\x12<\n" +
@@ -1515,7 +1623,7 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\tR\x05error\x12\x1c\n" +
 	"\tterminate\x18\v \x01(\bR\tterminate\x127\n" +
-	"\areasons\x18\f \x03(\v2\x1d.fulcrum.governance.v1.ReasonR\areasons\"\xc9\x05\n" +
+	"\areasons\x18\f \x03(\v2\x1d.fulcrum.governance.v1.ReasonR\areasons\"\x8a\x06\n" +
 	"\x10EvaluateResponse\x12;\n" +
 	"\bdecision\x18\x01 \x01(\x0e2\x1f.fulcrum.governance.v1.DecisionR\bdecision\x12?\n" +
 	"\aresults\x18\x02 \x03(\v2%.fulcrum.policyengine.v1.PolicyResultR\aresults\x127\n" +
@@ -1531,7 +1639,15 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\x14approval_ttl_seconds\x18\v \x01(\x03R\x12approvalTtlSeconds\x12\x1c\n" +
 	"\tdefaulted\x18\f \x01(\bR\tdefaulted\x12@\n" +
 	"\ashadows\x18\r \x03(\v2&.fulcrum.policyengine.v1.ShadowOutcomeR\ashadows\x12;\n" +
-	"\ahistory\x18\x0e \x03(\v2!.fulcrum.governance.v1.ObligationR\ahistory\"\xee\x02\n" +
+	"\ahistory\x18\x0e \x03(\v2!.fulcrum.governance.v1.ObligationR\ahistory\x12?\n" +
+	"\tbaselines\x18\x0f \x03(\v2!.fulcrum.policyengine.v1.BaselineR\tbaselines\"\x84\x01\n" +
+	"\bBaseline\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1b\n" +
+	"\tpolicy_id\x18\x02 \x01(\tR\bpolicyId\x12\x14\n" +
+	"\x05field\x18\x03 \x01(\tR\x05field\x12\x0e\n" +
+	"\x02by\x18\x04 \x03(\tR\x02by\x12\x19\n" +
+	"\x05value\x18\x05 \x01(\x01H\x00R\x05value\x88\x01\x01B\b\n" +
+	"\x06_value\"\xee\x02\n" +
 	"\rShadowOutcome\x12\x1b\n" +
 	"\tpolicy_id\x18\x01 \x01(\tR\bpolicyId\x12\x1f\n" +
 	"\vpolicy_name\x18\x02 \x01(\tR\n" +
@@ -1614,7 +1730,7 @@ func file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_policyengine_v1_evaluation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fulcrum_policyengine_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 19)
+var file_fulcrum_policyengine_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_fulcrum_policyengine_v1_evaluation_proto_goTypes = []any{
 	(PolicyOutcome)(0),             // 0: fulcrum.policyengine.v1.PolicyOutcome
 	(ProblemSeverity)(0),           // 1: fulcrum.policyengine.v1.ProblemSeverity
@@ -1622,84 +1738,90 @@ var file_fulcrum_policyengine_v1_evaluation_proto_goTypes = []any{
 	(*EvaluateRequest)(nil),        // 3: fulcrum.policyengine.v1.EvaluateRequest
 	(*PolicyResult)(nil),           // 4: fulcrum.policyengine.v1.PolicyResult
 	(*EvaluateResponse)(nil),       // 5: fulcrum.policyengine.v1.EvaluateResponse
-	(*ShadowOutcome)(nil),          // 6: fulcrum.policyengine.v1.ShadowOutcome
-	(*ValidateRequest)(nil),        // 7: fulcrum.policyengine.v1.ValidateRequest
-	(*Problem)(nil),                // 8: fulcrum.policyengine.v1.Problem
-	(*ValidateResponse)(nil),       // 9: fulcrum.policyengine.v1.ValidateResponse
-	(*TestRequest)(nil),            // 10: fulcrum.policyengine.v1.TestRequest
-	(*TestResponse)(nil),           // 11: fulcrum.policyengine.v1.TestResponse
-	(*SimulateRequest)(nil),        // 12: fulcrum.policyengine.v1.SimulateRequest
-	(*SimulateChanges)(nil),        // 13: fulcrum.policyengine.v1.SimulateChanges
-	(*SimulateResponse)(nil),       // 14: fulcrum.policyengine.v1.SimulateResponse
-	(*SimulatedDecision)(nil),      // 15: fulcrum.policyengine.v1.SimulatedDecision
-	(*ValidateToolRequest)(nil),    // 16: fulcrum.policyengine.v1.ValidateToolRequest
-	(*ValidateToolResponse)(nil),   // 17: fulcrum.policyengine.v1.ValidateToolResponse
-	nil,                            // 18: fulcrum.policyengine.v1.Facts.AttributesEntry
-	nil,                            // 19: fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
-	nil,                            // 20: fulcrum.policyengine.v1.Facts.HistoryEntry
-	(v1.ExecutionPhase)(0),         // 21: fulcrum.policy.v1.ExecutionPhase
-	(*v11.Action)(nil),             // 22: fulcrum.governance.v1.Action
-	(*v11.Estimate)(nil),           // 23: fulcrum.governance.v1.Estimate
-	(*structpb.Struct)(nil),        // 24: google.protobuf.Struct
-	(v11.Decision)(0),              // 25: fulcrum.governance.v1.Decision
-	(*v1.RuleMatch)(nil),           // 26: fulcrum.policy.v1.RuleMatch
-	(*v1.PolicyAction)(nil),        // 27: fulcrum.policy.v1.PolicyAction
-	(*v11.Reason)(nil),             // 28: fulcrum.governance.v1.Reason
-	(*v11.Obligation)(nil),         // 29: fulcrum.governance.v1.Obligation
-	(*v1.Policy)(nil),              // 30: fulcrum.policy.v1.Policy
-	(*v12.TestPolicyResponse)(nil), // 31: fulcrum.policylifecycle.v1.TestPolicyResponse
+	(*Baseline)(nil),               // 6: fulcrum.policyengine.v1.Baseline
+	(*ShadowOutcome)(nil),          // 7: fulcrum.policyengine.v1.ShadowOutcome
+	(*ValidateRequest)(nil),        // 8: fulcrum.policyengine.v1.ValidateRequest
+	(*Problem)(nil),                // 9: fulcrum.policyengine.v1.Problem
+	(*ValidateResponse)(nil),       // 10: fulcrum.policyengine.v1.ValidateResponse
+	(*TestRequest)(nil),            // 11: fulcrum.policyengine.v1.TestRequest
+	(*TestResponse)(nil),           // 12: fulcrum.policyengine.v1.TestResponse
+	(*SimulateRequest)(nil),        // 13: fulcrum.policyengine.v1.SimulateRequest
+	(*SimulateChanges)(nil),        // 14: fulcrum.policyengine.v1.SimulateChanges
+	(*SimulateResponse)(nil),       // 15: fulcrum.policyengine.v1.SimulateResponse
+	(*SimulatedDecision)(nil),      // 16: fulcrum.policyengine.v1.SimulatedDecision
+	(*ValidateToolRequest)(nil),    // 17: fulcrum.policyengine.v1.ValidateToolRequest
+	(*ValidateToolResponse)(nil),   // 18: fulcrum.policyengine.v1.ValidateToolResponse
+	nil,                            // 19: fulcrum.policyengine.v1.Facts.AttributesEntry
+	nil,                            // 20: fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
+	nil,                            // 21: fulcrum.policyengine.v1.Facts.HistoryEntry
+	nil,                            // 22: fulcrum.policyengine.v1.Facts.StatisticsEntry
+	(v1.ExecutionPhase)(0),         // 23: fulcrum.policy.v1.ExecutionPhase
+	(*v11.Action)(nil),             // 24: fulcrum.governance.v1.Action
+	(*v11.Estimate)(nil),           // 25: fulcrum.governance.v1.Estimate
+	(*structpb.Struct)(nil),        // 26: google.protobuf.Struct
+	(v11.Decision)(0),              // 27: fulcrum.governance.v1.Decision
+	(*v1.RuleMatch)(nil),           // 28: fulcrum.policy.v1.RuleMatch
+	(*v1.PolicyAction)(nil),        // 29: fulcrum.policy.v1.PolicyAction
+	(*v11.Reason)(nil),             // 30: fulcrum.governance.v1.Reason
+	(*v11.Obligation)(nil),         // 31: fulcrum.governance.v1.Obligation
+	(*v1.Policy)(nil),              // 32: fulcrum.policy.v1.Policy
+	(*v12.TestPolicyResponse)(nil), // 33: fulcrum.policylifecycle.v1.TestPolicyResponse
+	(*v1.FieldStatistics)(nil),     // 34: fulcrum.policy.v1.FieldStatistics
 }
 var file_fulcrum_policyengine_v1_evaluation_proto_depIdxs = []int32{
-	21, // 0: fulcrum.policyengine.v1.Facts.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
-	18, // 1: fulcrum.policyengine.v1.Facts.attributes:type_name -> fulcrum.policyengine.v1.Facts.AttributesEntry
-	22, // 2: fulcrum.policyengine.v1.Facts.action:type_name -> fulcrum.governance.v1.Action
-	23, // 3: fulcrum.policyengine.v1.Facts.estimate:type_name -> fulcrum.governance.v1.Estimate
-	19, // 4: fulcrum.policyengine.v1.Facts.budget_used_percent:type_name -> fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
-	24, // 5: fulcrum.policyengine.v1.Facts.extra:type_name -> google.protobuf.Struct
-	20, // 6: fulcrum.policyengine.v1.Facts.history:type_name -> fulcrum.policyengine.v1.Facts.HistoryEntry
-	2,  // 7: fulcrum.policyengine.v1.EvaluateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
-	0,  // 8: fulcrum.policyengine.v1.PolicyResult.outcome:type_name -> fulcrum.policyengine.v1.PolicyOutcome
-	25, // 9: fulcrum.policyengine.v1.PolicyResult.decision:type_name -> fulcrum.governance.v1.Decision
-	26, // 10: fulcrum.policyengine.v1.PolicyResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
-	27, // 11: fulcrum.policyengine.v1.PolicyResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	28, // 12: fulcrum.policyengine.v1.PolicyResult.reasons:type_name -> fulcrum.governance.v1.Reason
-	25, // 13: fulcrum.policyengine.v1.EvaluateResponse.decision:type_name -> fulcrum.governance.v1.Decision
-	4,  // 14: fulcrum.policyengine.v1.EvaluateResponse.results:type_name -> fulcrum.policyengine.v1.PolicyResult
-	28, // 15: fulcrum.policyengine.v1.EvaluateResponse.reasons:type_name -> fulcrum.governance.v1.Reason
-	29, // 16: fulcrum.policyengine.v1.EvaluateResponse.obligations:type_name -> fulcrum.governance.v1.Obligation
-	6,  // 17: fulcrum.policyengine.v1.EvaluateResponse.shadows:type_name -> fulcrum.policyengine.v1.ShadowOutcome
-	29, // 18: fulcrum.policyengine.v1.EvaluateResponse.history:type_name -> fulcrum.governance.v1.Obligation
-	25, // 19: fulcrum.policyengine.v1.ShadowOutcome.decision:type_name -> fulcrum.governance.v1.Decision
-	28, // 20: fulcrum.policyengine.v1.ShadowOutcome.reasons:type_name -> fulcrum.governance.v1.Reason
-	25, // 21: fulcrum.policyengine.v1.ShadowOutcome.live:type_name -> fulcrum.governance.v1.Decision
-	30, // 22: fulcrum.policyengine.v1.ValidateRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	1,  // 23: fulcrum.policyengine.v1.Problem.severity:type_name -> fulcrum.policyengine.v1.ProblemSeverity
-	8,  // 24: fulcrum.policyengine.v1.ValidateResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
-	30, // 25: fulcrum.policyengine.v1.TestRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	31, // 26: fulcrum.policyengine.v1.TestResponse.report:type_name -> fulcrum.policylifecycle.v1.TestPolicyResponse
-	13, // 27: fulcrum.policyengine.v1.SimulateRequest.changes:type_name -> fulcrum.policyengine.v1.SimulateChanges
-	2,  // 28: fulcrum.policyengine.v1.SimulateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
-	30, // 29: fulcrum.policyengine.v1.SimulateChanges.policies:type_name -> fulcrum.policy.v1.Policy
-	15, // 30: fulcrum.policyengine.v1.SimulateResponse.decisions:type_name -> fulcrum.policyengine.v1.SimulatedDecision
-	25, // 31: fulcrum.policyengine.v1.SimulatedDecision.before:type_name -> fulcrum.governance.v1.Decision
-	25, // 32: fulcrum.policyengine.v1.SimulatedDecision.after:type_name -> fulcrum.governance.v1.Decision
-	28, // 33: fulcrum.policyengine.v1.SimulatedDecision.reasons:type_name -> fulcrum.governance.v1.Reason
-	8,  // 34: fulcrum.policyengine.v1.ValidateToolResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
-	3,  // 35: fulcrum.policyengine.v1.EvaluationService.Evaluate:input_type -> fulcrum.policyengine.v1.EvaluateRequest
-	7,  // 36: fulcrum.policyengine.v1.EvaluationService.Validate:input_type -> fulcrum.policyengine.v1.ValidateRequest
-	10, // 37: fulcrum.policyengine.v1.EvaluationService.Test:input_type -> fulcrum.policyengine.v1.TestRequest
-	12, // 38: fulcrum.policyengine.v1.EvaluationService.Simulate:input_type -> fulcrum.policyengine.v1.SimulateRequest
-	16, // 39: fulcrum.policyengine.v1.EvaluationService.ValidateTool:input_type -> fulcrum.policyengine.v1.ValidateToolRequest
-	5,  // 40: fulcrum.policyengine.v1.EvaluationService.Evaluate:output_type -> fulcrum.policyengine.v1.EvaluateResponse
-	9,  // 41: fulcrum.policyengine.v1.EvaluationService.Validate:output_type -> fulcrum.policyengine.v1.ValidateResponse
-	11, // 42: fulcrum.policyengine.v1.EvaluationService.Test:output_type -> fulcrum.policyengine.v1.TestResponse
-	14, // 43: fulcrum.policyengine.v1.EvaluationService.Simulate:output_type -> fulcrum.policyengine.v1.SimulateResponse
-	17, // 44: fulcrum.policyengine.v1.EvaluationService.ValidateTool:output_type -> fulcrum.policyengine.v1.ValidateToolResponse
-	40, // [40:45] is the sub-list for method output_type
-	35, // [35:40] is the sub-list for method input_type
-	35, // [35:35] is the sub-list for extension type_name
-	35, // [35:35] is the sub-list for extension extendee
-	0,  // [0:35] is the sub-list for field type_name
+	23, // 0: fulcrum.policyengine.v1.Facts.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
+	19, // 1: fulcrum.policyengine.v1.Facts.attributes:type_name -> fulcrum.policyengine.v1.Facts.AttributesEntry
+	24, // 2: fulcrum.policyengine.v1.Facts.action:type_name -> fulcrum.governance.v1.Action
+	25, // 3: fulcrum.policyengine.v1.Facts.estimate:type_name -> fulcrum.governance.v1.Estimate
+	20, // 4: fulcrum.policyengine.v1.Facts.budget_used_percent:type_name -> fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
+	26, // 5: fulcrum.policyengine.v1.Facts.extra:type_name -> google.protobuf.Struct
+	21, // 6: fulcrum.policyengine.v1.Facts.history:type_name -> fulcrum.policyengine.v1.Facts.HistoryEntry
+	22, // 7: fulcrum.policyengine.v1.Facts.statistics:type_name -> fulcrum.policyengine.v1.Facts.StatisticsEntry
+	2,  // 8: fulcrum.policyengine.v1.EvaluateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
+	0,  // 9: fulcrum.policyengine.v1.PolicyResult.outcome:type_name -> fulcrum.policyengine.v1.PolicyOutcome
+	27, // 10: fulcrum.policyengine.v1.PolicyResult.decision:type_name -> fulcrum.governance.v1.Decision
+	28, // 11: fulcrum.policyengine.v1.PolicyResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
+	29, // 12: fulcrum.policyengine.v1.PolicyResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	30, // 13: fulcrum.policyengine.v1.PolicyResult.reasons:type_name -> fulcrum.governance.v1.Reason
+	27, // 14: fulcrum.policyengine.v1.EvaluateResponse.decision:type_name -> fulcrum.governance.v1.Decision
+	4,  // 15: fulcrum.policyengine.v1.EvaluateResponse.results:type_name -> fulcrum.policyengine.v1.PolicyResult
+	30, // 16: fulcrum.policyengine.v1.EvaluateResponse.reasons:type_name -> fulcrum.governance.v1.Reason
+	31, // 17: fulcrum.policyengine.v1.EvaluateResponse.obligations:type_name -> fulcrum.governance.v1.Obligation
+	7,  // 18: fulcrum.policyengine.v1.EvaluateResponse.shadows:type_name -> fulcrum.policyengine.v1.ShadowOutcome
+	31, // 19: fulcrum.policyengine.v1.EvaluateResponse.history:type_name -> fulcrum.governance.v1.Obligation
+	6,  // 20: fulcrum.policyengine.v1.EvaluateResponse.baselines:type_name -> fulcrum.policyengine.v1.Baseline
+	27, // 21: fulcrum.policyengine.v1.ShadowOutcome.decision:type_name -> fulcrum.governance.v1.Decision
+	30, // 22: fulcrum.policyengine.v1.ShadowOutcome.reasons:type_name -> fulcrum.governance.v1.Reason
+	27, // 23: fulcrum.policyengine.v1.ShadowOutcome.live:type_name -> fulcrum.governance.v1.Decision
+	32, // 24: fulcrum.policyengine.v1.ValidateRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	1,  // 25: fulcrum.policyengine.v1.Problem.severity:type_name -> fulcrum.policyengine.v1.ProblemSeverity
+	9,  // 26: fulcrum.policyengine.v1.ValidateResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
+	32, // 27: fulcrum.policyengine.v1.TestRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	33, // 28: fulcrum.policyengine.v1.TestResponse.report:type_name -> fulcrum.policylifecycle.v1.TestPolicyResponse
+	14, // 29: fulcrum.policyengine.v1.SimulateRequest.changes:type_name -> fulcrum.policyengine.v1.SimulateChanges
+	2,  // 30: fulcrum.policyengine.v1.SimulateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
+	32, // 31: fulcrum.policyengine.v1.SimulateChanges.policies:type_name -> fulcrum.policy.v1.Policy
+	16, // 32: fulcrum.policyengine.v1.SimulateResponse.decisions:type_name -> fulcrum.policyengine.v1.SimulatedDecision
+	27, // 33: fulcrum.policyengine.v1.SimulatedDecision.before:type_name -> fulcrum.governance.v1.Decision
+	27, // 34: fulcrum.policyengine.v1.SimulatedDecision.after:type_name -> fulcrum.governance.v1.Decision
+	30, // 35: fulcrum.policyengine.v1.SimulatedDecision.reasons:type_name -> fulcrum.governance.v1.Reason
+	9,  // 36: fulcrum.policyengine.v1.ValidateToolResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
+	34, // 37: fulcrum.policyengine.v1.Facts.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
+	3,  // 38: fulcrum.policyengine.v1.EvaluationService.Evaluate:input_type -> fulcrum.policyengine.v1.EvaluateRequest
+	8,  // 39: fulcrum.policyengine.v1.EvaluationService.Validate:input_type -> fulcrum.policyengine.v1.ValidateRequest
+	11, // 40: fulcrum.policyengine.v1.EvaluationService.Test:input_type -> fulcrum.policyengine.v1.TestRequest
+	13, // 41: fulcrum.policyengine.v1.EvaluationService.Simulate:input_type -> fulcrum.policyengine.v1.SimulateRequest
+	17, // 42: fulcrum.policyengine.v1.EvaluationService.ValidateTool:input_type -> fulcrum.policyengine.v1.ValidateToolRequest
+	5,  // 43: fulcrum.policyengine.v1.EvaluationService.Evaluate:output_type -> fulcrum.policyengine.v1.EvaluateResponse
+	10, // 44: fulcrum.policyengine.v1.EvaluationService.Validate:output_type -> fulcrum.policyengine.v1.ValidateResponse
+	12, // 45: fulcrum.policyengine.v1.EvaluationService.Test:output_type -> fulcrum.policyengine.v1.TestResponse
+	15, // 46: fulcrum.policyengine.v1.EvaluationService.Simulate:output_type -> fulcrum.policyengine.v1.SimulateResponse
+	18, // 47: fulcrum.policyengine.v1.EvaluationService.ValidateTool:output_type -> fulcrum.policyengine.v1.ValidateToolResponse
+	43, // [43:48] is the sub-list for method output_type
+	38, // [38:43] is the sub-list for method input_type
+	38, // [38:38] is the sub-list for extension type_name
+	38, // [38:38] is the sub-list for extension extendee
+	0,  // [0:38] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_policyengine_v1_evaluation_proto_init() }
@@ -1708,13 +1830,14 @@ func file_fulcrum_policyengine_v1_evaluation_proto_init() {
 		return
 	}
 	file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[0].OneofWrappers = []any{}
+	file_fulcrum_policyengine_v1_evaluation_proto_msgTypes[4].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_policyengine_v1_evaluation_proto_rawDesc), len(file_fulcrum_policyengine_v1_evaluation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   19,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

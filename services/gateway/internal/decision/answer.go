@@ -70,6 +70,7 @@ func stronger(a, b *policyenginev1.EvaluateResponse) *policyenginev1.EvaluateRes
 	both.Results = append(both.Results, other.GetResults()...)
 	both.Reasons = union(both.GetReasons(), other.GetReasons())
 	both.Obligations = union(both.GetObligations(), other.GetObligations())
+	both.Baselines = withValues(both.GetBaselines(), other.GetBaselines())
 	both.PolicySetVersion = min(a.GetPolicySetVersion(), b.GetPolicySetVersion())
 	both.EvaluatedUs = a.GetEvaluatedUs() + b.GetEvaluatedUs()
 	both.Degraded = a.GetDegraded() || b.GetDegraded()

@@ -18,6 +18,7 @@ import (
 	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
 	envelopev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/envelope/v1"
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
+	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
 
 	"github.com/fulcrum-io/fulcrum/services/gateway/internal/decision"
@@ -73,6 +74,10 @@ func (w *world) LoadDecision(_ context.Context, _, id uuid.UUID, q decision.Quer
 		}
 	}
 	return decision.Record{}, w.keys[q.Scope+q.Key], nil
+}
+
+func (w *world) Baselines(context.Context, uuid.UUID, []uuid.UUID) (map[uuid.UUID]*policyv1.FieldStatistics, error) {
+	return nil, nil
 }
 
 func (w *world) Counted(context.Context, uuid.UUID, []uuid.UUID) (map[uuid.UUID]int64, error) {

@@ -24,7 +24,10 @@ import (
 // entry is everything that an Authorize leaves behind.
 func (a *ask) entry() (*Entry, error) {
 	e := &Entry{Tenant: a.who.Tenant, Claim: &a.claim, Moves: a.moves, Ask: a.request, Use: a.use, Takes: a.takes}
-	acts := a.resp.GetDecision() == allow || a.resp.GetDecision() == warn
+	acts := Acts(a.resp.GetDecision())
+	if acts {
+		e.Learns = a.acting().learned(a.result)
+	}
 	env := uuid.Nil
 	switch {
 	case a.env == nil:

@@ -64,6 +64,9 @@ func (p *Pipeline) Evaluate(ctx context.Context, who identity.Principal, q Quest
 	}
 	entry := evaluationEntry(id, who, env, f, result, now, time.Since(began))
 	answer.DecisionID = entry.Decision.ID.String()
+	if len(q.PolicyIDs) == 0 && Acts(result.GetDecision()) { // some policies might allow what all of them would not
+		entry.Learns = acting.learned(result)
+	}
 	if _, err := p.record(ctx, entry); err != nil {
 		return nil, unrecorded(err)
 	}

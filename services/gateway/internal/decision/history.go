@@ -13,9 +13,26 @@ import (
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
 )
 
+// asked are the facts of what was before that a tenant's policies ask about.
+type asked struct {
+	history   []*governancev1.Obligation // counters and marks
+	baselines []*policyenginev1.Baseline
+}
+
+func askedBy(r *policyenginev1.EvaluateResponse) asked {
+	return asked{history: r.GetHistory(), baselines: r.GetBaselines()}
+}
+
+func (a asked) nothing() bool { return len(a.history)+len(a.baselines) == 0 }
+
+func (a asked) same(b asked) bool {
+	return slices.EqualFunc(a.history, b.history, func(a, b *governancev1.Obligation) bool { return proto.Equal(a, b) }) && sameBaselines(a.baselines, b.baselines)
+}
+
 // remembering asks the policies about facts together with what the counters they
-// look at have counted for c. Which ones they are is known from the last answer;
-// when that has changed, they are asked once more.
+// look at have counted for c, and with the histories that they compare fields
+// with. Which ones they are is known from the last answer; when that has changed,
+// they are asked once more.
 //
 // What they hear is of before they are asked, so two that are judged at once may
 // hear the same. What must be exact is a limit, which is taken when the decision
@@ -25,18 +42,25 @@ func (p *Pipeline) remembering(ctx context.Context, c *counted, req *policyengin
 	read := p.Memory.lastAsked(tenant)
 	for attempt := 0; ; attempt++ {
 		var err error
-		if req.Facts.History, err = p.history(ctx, c, read); err != nil {
+		if req.Facts.History, err = p.history(ctx, c, read.history); err != nil {
+			return nil, err
+		}
+		if req.Facts.Statistics, err = p.statistics(ctx, c, read.baselines); err != nil {
 			return nil, err
 		}
 		result, err := p.judge(ctx, tenant, req)
-		if err != nil || len(result.GetHistory()) == 0 || attempt == attempts {
-			return result, err
+		if err != nil || result.GetPolicySetVersion() == 0 && askedBy(result).nothing() {
+			return result, err // nobody was there to ask anything
 		}
-		if slices.EqualFunc(read, result.GetHistory(), func(a, b *governancev1.Obligation) bool { return proto.Equal(a, b) }) {
+		ask := askedBy(result)
+		if ask.same(read) {
 			return result, nil
 		}
-		read = result.GetHistory()
-		p.Memory.remembersAsked(tenant, read)
+		p.Memory.remembersAsked(tenant, ask)
+		if ask.nothing() || attempt == attempts {
+			return result, nil
+		}
+		read = ask
 	}
 }
 
@@ -75,16 +99,16 @@ func (p *Pipeline) history(ctx context.Context, c *counted, defined []*governanc
 	return out, nil
 }
 
-func (m *Memory) lastAsked(tenant uuid.UUID) []*governancev1.Obligation {
+func (m *Memory) lastAsked(tenant uuid.UUID) asked {
 	if m == nil {
-		return nil
+		return asked{}
 	}
 	read, _ := m.asked.GetIfPresent(tenant)
 	return read
 }
 
-func (m *Memory) remembersAsked(tenant uuid.UUID, read []*governancev1.Obligation) {
+func (m *Memory) remembersAsked(tenant uuid.UUID, ask asked) {
 	if m != nil {
-		m.asked.Set(tenant, read)
+		m.asked.Set(tenant, ask)
 	}
 }

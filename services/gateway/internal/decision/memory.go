@@ -6,8 +6,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/maypok86/otter/v2"
 
-	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
-
 	"github.com/fulcrum-io/fulcrum/services/gateway/internal/envelope"
 )
 
@@ -17,11 +15,11 @@ import (
 // without reading: if anything has changed, it is not recorded, and starts over
 // with a read. A nil Memory remembers nothing.
 //
-// It also remembers which counters a tenant's policies asked about last, so that
-// they are read before the policies are asked and not only after.
+// It also remembers which counters and histories a tenant's policies asked about
+// last, so that they are read before the policies are asked and not only after.
 type Memory struct {
 	running *otter.Cache[place, *envelope.Envelope]
-	asked   *otter.Cache[uuid.UUID, []*governancev1.Obligation]
+	asked   *otter.Cache[uuid.UUID, asked]
 }
 
 type place struct{ tenant, id uuid.UUID }
@@ -30,7 +28,7 @@ type place struct{ tenant, id uuid.UUID }
 func NewMemory(most int) *Memory {
 	return &Memory{
 		running: otter.Must(&otter.Options[place, *envelope.Envelope]{MaximumSize: most}),
-		asked:   otter.Must(&otter.Options[uuid.UUID, []*governancev1.Obligation]{MaximumSize: most}),
+		asked:   otter.Must(&otter.Options[uuid.UUID, asked]{MaximumSize: most}),
 	}
 }
 

@@ -42,6 +42,10 @@ func (p *Pipeline) recordOpening(ctx context.Context, o *opening) error {
 	if entry.Ask != nil {
 		entry.Events = append(entry.Events, requestedEvent(event, entry.Ask, o.now))
 	}
+	entry.Learns = nil
+	if Acts(resp.GetDecision()) {
+		entry.Learns = openedBy(o.who, env).learned(o.result)
+	}
 	full := new(FullError)
 	switch _, err := p.record(ctx, entry); {
 	case errors.As(err, &full):

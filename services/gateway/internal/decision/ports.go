@@ -14,6 +14,7 @@ import (
 	busv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/bus/v1"
 	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
+	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
 
 	"github.com/fulcrum-io/fulcrum/services/gateway/internal/approval"
@@ -61,6 +62,9 @@ type Store interface {
 	// Counted is what counters have counted by now, what is in flight included.
 	// A counter that is not there has counted nothing.
 	Counted(ctx context.Context, tenant uuid.UUID, counters []uuid.UUID) (map[uuid.UUID]int64, error)
+	// Baselines are the histories of fields by now. One that is not there has no
+	// samples.
+	Baselines(ctx context.Context, tenant uuid.UUID, ids []uuid.UUID) (map[uuid.UUID]*policyv1.FieldStatistics, error)
 	// RenewSlots lets the slots of a decision live for ttl from now, and says how
 	// many there are and when the first of them ends.
 	RenewSlots(ctx context.Context, tenant, decision uuid.UUID, ttl time.Duration) (slots int, until time.Time, err error)
@@ -141,6 +145,7 @@ type Entry struct {
 	Ask      *approval.Request
 	Use      *approval.Use
 	Takes    []Take
+	Learns   []Learned
 	Ends     *Ending
 	Events   []*busv1.Event
 }

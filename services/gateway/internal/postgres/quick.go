@@ -22,7 +22,7 @@ func (s *Store) quick(ctx context.Context, b *batch) (done bool, err error) {
 		b.begin()
 		b.live = append(b.live, b.order...)
 		b.q, b.tx = gatewaydb.New(tx), tx
-		for _, step := range []func(context.Context) error{b.q.PlanOnce, b.insertKeys, b.open, b.decisions, b.askApprovals} {
+		for _, step := range []func(context.Context) error{b.q.PlanOnce, b.insertKeys, b.open, b.decisions, b.askApprovals, b.learn} {
 			if err := step(ctx); err != nil {
 				return err
 			}

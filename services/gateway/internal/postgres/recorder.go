@@ -19,8 +19,8 @@ import (
 // Recorder records entries, all that wait in one transaction. Run must be
 // running for Record to return.
 //
-// Entries that count on limits wait for each other's counters, so they are
-// recorded apart: who has no limits never waits for who has.
+// Entries that count on limits, or add to the histories of fields, wait for each
+// other's rows, so they are recorded apart: who has neither never waits for who has.
 type Recorder struct {
 	loop, limited *groupcommit.Loop[*decision.Entry, decision.Recorded]
 }
@@ -47,7 +47,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 
 // Record implements decision.Recorder.
 func (r *Recorder) Record(ctx context.Context, e *decision.Entry) (decision.Recorded, error) {
-	if len(e.Takes) > 0 || e.Ends != nil {
+	if len(e.Takes) > 0 || e.Ends != nil || len(e.Learns) > 0 {
 		return r.limited.Do(ctx, e)
 	}
 	return r.loop.Do(ctx, e)
@@ -74,7 +74,7 @@ func (s *Store) flush(ctx context.Context, entries []*decision.Entry) ([]result,
 	err = s.db.Pipelined(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
 		b.begin()
 		b.q, b.tx = gatewaydb.New(tx), tx
-		for _, step := range []func(context.Context) error{b.claim, b.limits, b.useApprovals, b.open, b.move, b.decisions, b.askApprovals, b.writeLimits} {
+		for _, step := range []func(context.Context) error{b.claim, b.limits, b.useApprovals, b.open, b.move, b.decisions, b.askApprovals, b.writeLimits, b.learn} {
 			if err := step(ctx); err != nil {
 				return err
 			}

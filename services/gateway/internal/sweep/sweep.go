@@ -29,6 +29,9 @@ type Store interface {
 	// in parallel; LapseLimits drops what counts no more.
 	EndSlots(ctx context.Context, tenant, envelope uuid.UUID) error
 	LapseLimits(ctx context.Context) error
+	// ForgetBaselines drops the histories of fields that nothing was added to for
+	// a month.
+	ForgetBaselines(ctx context.Context) error
 	DropStaleKeys(ctx context.Context) (dropped int64, err error)
 	EnsurePartitions(ctx context.Context) error
 }
@@ -164,6 +167,9 @@ func (s *Sweeper) rarely(ctx context.Context) {
 	}
 	if err := s.store.LapseLimits(ctx); err != nil && ctx.Err() == nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "limits not lapsed", slog.Any("err", err))
+	}
+	if err := s.store.ForgetBaselines(ctx); err != nil && ctx.Err() == nil {
+		s.log.LogAttrs(ctx, slog.LevelWarn, "histories of fields not forgotten", slog.Any("err", err))
 	}
 	if _, err := s.store.DropStaleKeys(ctx); err != nil && ctx.Err() == nil {
 		s.log.LogAttrs(ctx, slog.LevelWarn, "stale idempotency keys not dropped", slog.Any("err", err))

@@ -249,6 +249,8 @@ type ledger struct {
 	holds   map[string]string // reservation to HELD, SETTLED or RELEASED
 	reserve func(*budgetv1.ReserveRequest) (*budgetv1.ReserveResponse, error)
 
+	standings func(context.Context, *budgetv1.GetStandingsRequest) (*budgetv1.GetStandingsResponse, error)
+
 	noSlices bool
 	stuck    bool // gives nothing back, as if it were away
 }
@@ -318,6 +320,19 @@ func (l *ledger) Release(_ context.Context, req *budgetv1.ReleaseRequest) (*budg
 
 func (l *ledger) Renew(_ context.Context, req *budgetv1.RenewRequest) (*budgetv1.RenewResponse, error) {
 	return &budgetv1.RenewResponse{ExpiresAt: timestamppb.New(time.Now().Add(req.GetTtl().AsDuration()))}, nil
+}
+
+func (l *ledger) GetStandings(ctx context.Context, req *budgetv1.GetStandingsRequest) (*budgetv1.GetStandingsResponse, error) {
+	if _, err := identity.Tenant(ctx); err != nil {
+		return nil, err
+	}
+	l.mu.Lock()
+	tell := l.standings
+	l.mu.Unlock()
+	if tell == nil {
+		return nil, errAway
+	}
+	return tell(ctx, req)
 }
 
 func (l *ledger) TakeSlice(ctx context.Context, req *budgetv1.TakeSliceRequest) (*budgetv1.TakeSliceResponse, error) {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/fulcrum-io/fulcrum/pkg/groupcommit"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/catalog"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
 
@@ -30,6 +32,8 @@ type Lane interface {
 type Reader interface {
 	Try(ctx context.Context, r *ledger.Reserve) (ledger.Answer, error)
 	Reservation(ctx context.Context, ref ledger.Ref) (ledger.Standing, error)
+	// Named returns budgets by their names, and their windows.
+	Named(ctx context.Context, tenant uuid.UUID, names []string, of *catalog.Subject) ([]*catalog.Budget, []*ledger.Window, error)
 }
 
 // Observer is told how calls ended.

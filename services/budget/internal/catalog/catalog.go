@@ -89,6 +89,7 @@ type Catalog struct {
 
 	budgets []*Budget
 	byID    map[string]*Budget
+	byName  map[string][]*Budget
 	wallets []*Wallet
 	index   [scopeFields + 1]map[string][]*Budget // by the first field their scope names
 }
@@ -108,7 +109,7 @@ const (
 
 // New returns a catalog of budgets, which it owns from then on.
 func New(tenant uuid.UUID, version int64, zone *time.Location, budgets []*Budget, prices *price.Table) (*Catalog, error) {
-	c := &Catalog{Tenant: tenant, Version: version, Zone: zone, Prices: prices, budgets: budgets, byID: make(map[string]*Budget, len(budgets))}
+	c := &Catalog{Tenant: tenant, Version: version, Zone: zone, Prices: prices, budgets: budgets, byID: make(map[string]*Budget, len(budgets)), byName: make(map[string][]*Budget, len(budgets))}
 	for i := range c.index {
 		c.index[i] = make(map[string][]*Budget)
 	}
@@ -117,6 +118,7 @@ func New(tenant uuid.UUID, version int64, zone *time.Location, budgets []*Budget
 			return nil, fmt.Errorf("budget %s is there twice", b.ID)
 		}
 		c.byID[b.ID] = b
+		c.byName[b.Name] = append(c.byName[b.Name], b)
 		field, value := b.Scope.filed()
 		c.index[field][value] = append(c.index[field][value], b)
 	}
@@ -140,6 +142,20 @@ func (c Scope) filed() (field int, value string) {
 
 // Budget returns one budget by its id, or nil.
 func (c *Catalog) Budget(id string) *Budget { return c.byID[id] }
+
+// Named returns the budgets with one of these names that s draws on, and those
+// that it does not if nothing else has their name.
+func (c *Catalog) Named(names []string, s *Subject) (out []*Budget) {
+	for _, name := range names {
+		all := c.byName[name]
+		for _, b := range all {
+			if (len(all) == 1 || b.Scope.Matches(s)) && name != "" && !slices.Contains(out, b) {
+				out = append(out, b)
+			}
+		}
+	}
+	return out
+}
 
 // Account returns the budget or wallet that is in the ledger under id, or nil.
 func (c *Catalog) Account(id string) *Budget {

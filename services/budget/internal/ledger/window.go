@@ -91,6 +91,17 @@ func (w *Window) counts(a amount.Amounts) amount.Amounts {
 // Balance is a wallet's credit less what is spent, in nano-USD.
 func (w *Window) Balance() int64 { return w.Limit[amount.Cost] - w.Spent[amount.Cost] }
 
+// UsedPercent is how much of its limit is spent or held, of the unit that is
+// closest to its own; not ok if nothing is limited.
+func (w *Window) UsedPercent() (percent float64, ok bool) {
+	for u, limit := range w.Limit {
+		if limit > 0 {
+			percent, ok = max(percent, 100*(float64(w.Held[u])+float64(w.Spent[u]))/float64(limit)), true
+		}
+	}
+	return percent, ok
+}
+
 // lacks returns the first unit of which ask does not fit, or false.
 func (w *Window) lacks(ask amount.Amounts) (amount.Unit, bool) {
 	for u, n := range ask {

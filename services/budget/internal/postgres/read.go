@@ -81,6 +81,21 @@ func (s *Store) Status(ctx context.Context, tenant uuid.UUID, id string) (*catal
 	return budget, windows[0], now, nil
 }
 
+// Named returns the budgets with one of these names that catalog.Named finds for
+// s, and their windows as they stand now.
+func (s *Store) Named(ctx context.Context, tenant uuid.UUID, names []string, of *catalog.Subject) ([]*catalog.Budget, []*ledger.Window, error) {
+	cat, now, err := s.Fresh(ctx, tenant)
+	if err != nil {
+		return nil, nil, err
+	}
+	budgets := cat.Named(names, of)
+	if len(budgets) == 0 {
+		return nil, nil, nil
+	}
+	windows, err := s.Standings(ctx, cat, now, budgets)
+	return budgets, windows, err
+}
+
 // Standings returns the window of each of a tenant's budgets as it stands at now.
 func (s *Store) Standings(ctx context.Context, cat *catalog.Catalog, now time.Time, budgets []*catalog.Budget) ([]*ledger.Window, error) {
 	b := &batch{Store: s, tenants: []uuid.UUID{cat.Tenant}}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"slices"
 
-	"github.com/google/uuid"
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
+	"github.com/google/uuid"
 )
 
 // Learned is a value that an entry adds to the history of a field, in the

@@ -166,6 +166,10 @@ func (w *world) TakeSlice(context.Context, *budgetv1.TakeSliceRequest) (*budgetv
 	return &budgetv1.TakeSliceResponse{Granted: true}, nil
 }
 
+func (w *world) GetStandings(context.Context, *budgetv1.GetStandingsRequest) (*budgetv1.GetStandingsResponse, error) {
+	return &budgetv1.GetStandingsResponse{}, nil
+}
+
 func (w *world) ClaimSlice(context.Context, uuid.UUID, uuid.UUID) error { return nil }
 
 func (w *world) Budget(context.Context, string) (*costv1.BudgetStatus, error) {

@@ -13,26 +13,27 @@ import (
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
 )
 
-// asked are the facts of what was before that a tenant's policies ask about.
+// asked are the facts that a tenant's policies ask about and no caller knows.
 type asked struct {
 	history   []*governancev1.Obligation // counters and marks
 	baselines []*policyenginev1.Baseline
+	budgets   []string // names
 }
 
 func askedBy(r *policyenginev1.EvaluateResponse) asked {
-	return asked{history: r.GetHistory(), baselines: r.GetBaselines()}
+	return asked{history: r.GetHistory(), baselines: r.GetBaselines(), budgets: r.GetBudgets()}
 }
 
-func (a asked) nothing() bool { return len(a.history)+len(a.baselines) == 0 }
+func (a asked) nothing() bool { return len(a.history)+len(a.baselines)+len(a.budgets) == 0 }
 
 func (a asked) same(b asked) bool {
-	return slices.EqualFunc(a.history, b.history, func(a, b *governancev1.Obligation) bool { return proto.Equal(a, b) }) && sameBaselines(a.baselines, b.baselines)
+	return slices.Equal(a.budgets, b.budgets) && slices.EqualFunc(a.history, b.history, func(a, b *governancev1.Obligation) bool { return proto.Equal(a, b) }) && sameBaselines(a.baselines, b.baselines)
 }
 
 // remembering asks the policies about facts together with what the counters they
-// look at have counted for c, and with the histories that they compare fields
-// with. Which ones they are is known from the last answer; when that has changed,
-// they are asked once more.
+// look at have counted for c, the histories that they compare fields with, and the
+// standing of budgets. Which ones they are is known from the last answer; when that
+// has changed, they are asked once more.
 //
 // What they hear is of before they are asked, so two that are judged at once may
 // hear the same. What must be exact is a limit, which is taken when the decision
@@ -48,6 +49,7 @@ func (p *Pipeline) remembering(ctx context.Context, c *counted, req *policyengin
 		if req.Facts.Statistics, err = p.statistics(ctx, c, read.baselines); err != nil {
 			return nil, err
 		}
+		p.standings(ctx, c, req.Facts, read.budgets)
 		result, err := p.judge(ctx, tenant, req)
 		if err != nil || result.GetPolicySetVersion() == 0 && askedBy(result).nothing() {
 			return result, err // nobody was there to ask anything

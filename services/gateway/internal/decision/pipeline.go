@@ -24,10 +24,11 @@ const (
 
 // Limits bound what one decision waits for. Zero values mean the defaults.
 type Limits struct {
-	Evaluate time.Duration // 2 s
-	Reserve  time.Duration // 3 s
-	Record   time.Duration // 5 s
-	Tidy     time.Duration // 2 s: cleaning up after a decision that could not be recorded
+	Evaluate  time.Duration // 2 s
+	Reserve   time.Duration // 3 s
+	Record    time.Duration // 5 s
+	Standings time.Duration // 1 s: how far budgets are used, for policies that ask
+	Tidy      time.Duration // 2 s: cleaning up after a decision that could not be recorded
 }
 
 // Observer is told of every decision that was recorded.

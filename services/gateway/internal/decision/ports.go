@@ -26,7 +26,7 @@ type Policies interface {
 	Evaluate(ctx context.Context, req *policyenginev1.EvaluateRequest) (*policyenginev1.EvaluateResponse, error)
 }
 
-// Ledger holds, charges and gives back money for the tenant in ctx. Every call
+// Ledger holds, charges, gives back and knows of money of the tenant in ctx. Every call
 // may be repeated with the same ids.
 type Ledger interface {
 	Reserve(ctx context.Context, req *budgetv1.ReserveRequest) (*budgetv1.ReserveResponse, error)
@@ -34,6 +34,7 @@ type Ledger interface {
 	Release(ctx context.Context, req *budgetv1.ReleaseRequest) (*budgetv1.ReleaseResponse, error)
 	Renew(ctx context.Context, req *budgetv1.RenewRequest) (*budgetv1.RenewResponse, error)
 	TakeSlice(ctx context.Context, req *budgetv1.TakeSliceRequest) (*budgetv1.TakeSliceResponse, error)
+	GetStandings(ctx context.Context, req *budgetv1.GetStandingsRequest) (*budgetv1.GetStandingsResponse, error)
 	// Budget is one budget's standing: fault.NotFound if the tenant has none such.
 	Budget(ctx context.Context, id string) (*costv1.BudgetStatus, error)
 }

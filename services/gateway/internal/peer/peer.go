@@ -62,6 +62,11 @@ func (l *Ledger) TakeSlice(ctx context.Context, req *budgetv1.TakeSliceRequest) 
 	return l.ledger.TakeSlice(ctx, req)
 }
 
+// GetStandings implements decision.Ledger.
+func (l *Ledger) GetStandings(ctx context.Context, req *budgetv1.GetStandingsRequest) (*budgetv1.GetStandingsResponse, error) {
+	return l.ledger.GetStandings(ctx, req)
+}
+
 // ReturnSlice implements sweep.Ledger.
 func (l *Ledger) ReturnSlice(ctx context.Context, req *budgetv1.ReturnSliceRequest) (*budgetv1.ReturnSliceResponse, error) {
 	return l.ledger.ReturnSlice(ctx, req)

@@ -41,9 +41,10 @@ func (v *view) document(tool string) (*ast.Term, error) {
 			pair("tool_calls", estimateTerm(e, estimateCalls)), pair("seconds", estimateTerm(e, estimateSeconds)))
 	}
 	budgets := ast.NewObjectWithCapacity(len(f.GetBudgetUsedPercent()))
-	for name, percent := range f.GetBudgetUsedPercent() {
-		if t, ok := floatTerm(percent); ok {
-			budgets.Insert(ast.StringTerm(name), ast.ObjectTerm(pair("used_percent", t)))
+	for _, facts := range []map[string]float64{f.GetBudgetUsedPercent(), f.GetBudgetRemainingUsd()} {
+		for name := range facts {
+			used, left := v.lookup(need{field: field{source: budgetUsed, key: name}}, tool), v.lookup(need{field: field{source: budgetLeft, key: name}}, tool)
+			put(budgets, name, pair("used_percent", used), pair("remaining_usd", left))
 		}
 	}
 	doc.Insert(ast.StringTerm("budget"), ast.NewTerm(budgets))

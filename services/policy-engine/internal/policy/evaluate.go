@@ -442,7 +442,7 @@ func (e *evaluation) finish() *policyenginev1.EvaluateResponse {
 			}
 		}
 	}
-	a.History, a.Baselines = e.set.history, e.set.baselines(e.view)
+	a.History, a.Baselines, a.Budgets = e.set.history, e.set.baselines(e.view), e.set.budgets
 	a.EvaluatedUs = time.Since(e.start).Microseconds()
 	return a
 }

@@ -61,6 +61,7 @@ const (
 	estimateCalls
 	estimateSeconds
 	budgetUsed
+	budgetLeft
 	timeHour
 	timeWeekday
 	history // what a counter or a mark has counted, by its name
@@ -123,8 +124,10 @@ func parseField(name string) (field, kind, error) {
 		return field{actionArg, key, items}, scalars, nil
 	}
 	if key, ok := strings.CutPrefix(name, "budget."); ok {
-		if key, ok = strings.CutSuffix(key, ".used_percent"); ok && key != "" {
-			return field{source: budgetUsed, key: key}, number, nil
+		for suffix, from := range map[string]source{usedSuffix: budgetUsed, leftSuffix: budgetLeft} {
+			if name, ok := strings.CutSuffix(key, suffix); ok && name != "" {
+				return field{source: from, key: name}, number, nil
+			}
 		}
 	}
 	if key, ok := strings.CutPrefix(name, "history."); ok && key != "" {

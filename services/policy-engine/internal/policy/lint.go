@@ -100,7 +100,7 @@ func (l *linter) dependsOnCaller() bool {
 	looks = func(cs []*policyv1.PolicyCondition) bool {
 		return slices.ContainsFunc(cs, func(c *policyv1.PolicyCondition) bool {
 			f, _, err := parseField(c.GetField())
-			given := f.source == attribute || f.source == actionArg || f.source == budgetUsed || f.source == history ||
+			given := f.source == attribute || f.source == actionArg || f.source == budgetUsed || f.source == budgetLeft || f.source == history ||
 				f.source >= estimateCost && f.source <= estimateSeconds
 			return err == nil && given || looks(c.GetNestedConditions())
 		})

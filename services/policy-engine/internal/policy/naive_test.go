@@ -508,6 +508,12 @@ func (n *naiveRun) value(field string) (v any, list bool) {
 		return strings.ToLower(when.Weekday().String()), false
 	}
 	if name, ok := strings.CutPrefix(field, "budget."); ok {
+		if name, ok := strings.CutSuffix(name, ".remaining_usd"); ok {
+			if usd, ok := f.GetBudgetRemainingUsd()[name]; ok {
+				return rat(usd), false
+			}
+			return nil, false
+		}
 		if p, ok := f.GetBudgetUsedPercent()[strings.TrimSuffix(name, ".used_percent")]; ok {
 			return rat(p), false
 		}

@@ -28,7 +28,7 @@ func knownPath(path []string) bool {
 		return false
 	}
 	if len(path) == 1 || below[0] == "*" {
-		return path[0] != "budget" || len(path) < 3 || path[2] == "used_percent"
+		return path[0] != "budget" || len(path) < 3 || path[2] == "used_percent" || path[2] == "remaining_usd"
 	}
 	for _, name := range below {
 		if name == path[1] {

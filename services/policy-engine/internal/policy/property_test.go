@@ -269,6 +269,7 @@ var catalogue = []struct {
 	{"estimate.cost_usd", []string{"number"}, nil},
 	{"estimate.tokens", []string{"number"}, nil},
 	{"budget.b 1.used_percent", []string{"number"}, nil},
+	{"budget.b 1.remaining_usd", []string{"number"}, nil},
 	{"time.hour", []string{"number"}, nil},
 	{"time.weekday", []string{"text"}, []string{"friday", "Sat", "SUNDAY"}},
 }
@@ -486,6 +487,9 @@ func facts() *rapid.Generator[*policyenginev1.Facts] {
 		}
 		if !oneIn(t, 3, "no budget") {
 			f.BudgetUsedPercent = map[string]float64{"b 1": rapid.SampledFrom([]float64{0, 2.5, 12}).Draw(t, "percent")}
+		}
+		if !oneIn(t, 3, "no money") {
+			f.BudgetRemainingUsd = map[string]float64{"b 1": rapid.SampledFrom([]float64{0, 2.5, 7}).Draw(t, "usd")}
 		}
 		if !oneIn(t, 6, "no statistics") {
 			f.Statistics = statistics(t)

@@ -44,6 +44,7 @@ type regoProgram struct {
 	sets     []answerSet
 	warnings []Problem
 	limits   []map[string]string // parameters of those that are written out
+	budgets  []string            // names of those that it may ask about
 }
 
 // regoPolicy is a program in the service of one policy. The breaker is that of
@@ -123,7 +124,7 @@ func compileRego(text string) (*regoProgram, error) {
 	if len(problems) > 0 {
 		return nil, problemsError(problems)
 	}
-	p := &regoProgram{limits: limits}
+	p := &regoProgram{limits: limits, budgets: literalBudgets(m.Rules())}
 	var names []string
 	for _, r := range m.Rules() {
 		head := r.Head.Ref()

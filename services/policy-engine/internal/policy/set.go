@@ -31,6 +31,7 @@ type Set struct {
 	shadows  []*shadow
 	tools    tools
 	history  []*governancev1.Obligation // defines the counters that policies ask about
+	budgets  []string                   // names that policies ask about as budgets
 	watched  []watched                  // histories of fields that policies ask about
 	asks     bool                       // some policy has questions
 	turns    chan struct{}              // taken while the tenant's Rego runs
@@ -138,6 +139,7 @@ func (c *Compiler) Compile(tenant string, b *configv1.PolicyBundle) (*Set, error
 	s.shadows = c.shadows(b, s.zone)
 	s.history = s.counters(t)
 	s.watch(t)
+	s.budgets = s.budgetNames(t)
 	for _, p := range s.policies {
 		s.asks = s.asks || len(p.questions) > 0
 		if err := p.slim(); err != nil {

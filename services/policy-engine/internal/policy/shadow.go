@@ -29,6 +29,7 @@ type shadow struct {
 	alone  *Set
 
 	baselines []baseline // that its rules compare fields with
+	budgets   []string   // that its rules ask about
 }
 
 // shadows compiles those of a bundle. One that does not compile always fails,
@@ -49,7 +50,7 @@ func (c *Compiler) shadows(b *configv1.PolicyBundle, zone *time.Location) (out [
 				s.unit = u
 			}
 		}
-		out = append(out, &shadow{source: p, share: uint64(max(0, asked.GetSharePerMyriad())), alone: s, baselines: t.baselines})
+		out = append(out, &shadow{source: p, share: uint64(max(0, asked.GetSharePerMyriad())), alone: s, baselines: t.baselines, budgets: budgetsOf(t.needs)})
 	}
 	return out
 }

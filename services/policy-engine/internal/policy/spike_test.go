@@ -142,6 +142,7 @@ func TestConditionsOnSpikesAreChecked(t *testing.T) {
 		"only a number has a mean":       {spikeOf("tool.name")},
 		"takes estimate.*":               {spikeOf("time.hour")},
 		"history.x is nothing that":      {spikeOf("history.x")},
+		"remaining_usd is nothing that":  {spikeOf("budget.b.remaining_usd")},
 		"used_percent is nothing that":   {spikeOf("budget.b.used_percent")},
 		"action.args.l[] is a":           {spikeOf("action.args.l[]")},
 		`not "planet"`:                   {spikeOf("estimate.tokens", "planet")},

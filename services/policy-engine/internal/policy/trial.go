@@ -191,7 +191,7 @@ func testFacts(in *policyv1.PolicyTestInput, policy string) *policyenginev1.Fact
 		WorkflowId: in.GetWorkflowId(), EnvelopeId: in.GetEnvelopeId(), Phase: in.GetPhase(),
 		AgentId: in.GetAgentId(), AgentTeam: in.GetAgentTeam(), UserId: in.GetUserId(), UserRoles: in.GetUserRoles(),
 		ModelId: in.GetModelId(), ToolNames: in.GetToolNames(), Attributes: in.GetAttributes(),
-		Action: in.GetAction(), Estimate: in.GetEstimate(), BudgetUsedPercent: in.GetBudgetUsedPercent(), Extra: in.GetExtra(), History: in.GetHistory(),
+		Action: in.GetAction(), Estimate: in.GetEstimate(), BudgetUsedPercent: in.GetBudgetUsedPercent(), BudgetRemainingUsd: in.GetBudgetRemainingUsd(), Extra: in.GetExtra(), History: in.GetHistory(),
 	}
 	if len(in.GetStatistics()) > 0 {
 		f.Statistics = make(map[string]*policyv1.FieldStatistics, len(in.GetStatistics()))

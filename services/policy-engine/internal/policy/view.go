@@ -152,6 +152,11 @@ func (v *view) lookup(n need, tool string) *ast.Term {
 			t, _ := floatTerm(p)
 			return t
 		}
+	case budgetLeft:
+		if usd, ok := f.GetBudgetRemainingUsd()[n.field.key]; ok {
+			t, _ := floatTerm(usd)
+			return t
+		}
 	case history:
 		if n, ok := f.GetHistory()[n.field.key]; ok {
 			t, _ := floatTerm(n)
@@ -344,7 +349,9 @@ func (f field) String() string {
 	case actionArg:
 		return "action.args." + f.key + suffix
 	case budgetUsed:
-		return "budget." + f.key + ".used_percent"
+		return "budget." + f.key + usedSuffix
+	case budgetLeft:
+		return "budget." + f.key + leftSuffix
 	case history:
 		return "history." + f.key
 	case userRoles:

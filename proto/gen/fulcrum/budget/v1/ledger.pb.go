@@ -1029,6 +1029,178 @@ func (*OperateResponse_Renew) isOperateResponse_Result() {}
 
 func (*OperateResponse_Failure) isOperateResponse_Result() {}
 
+type GetStandingsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that no budget has are left out of the answer.
+	Names []string `protobuf:"bytes,1,rep,name=names,proto3" json:"names,omitempty"`
+	// Whose action it is about.
+	Subject       *Subject `protobuf:"bytes,2,opt,name=subject,proto3" json:"subject,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingsRequest) Reset() {
+	*x = GetStandingsRequest{}
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingsRequest) ProtoMessage() {}
+
+func (x *GetStandingsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingsRequest.ProtoReflect.Descriptor instead.
+func (*GetStandingsRequest) Descriptor() ([]byte, []int) {
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *GetStandingsRequest) GetNames() []string {
+	if x != nil {
+		return x.Names
+	}
+	return nil
+}
+
+func (x *GetStandingsRequest) GetSubject() *Subject {
+	if x != nil {
+		return x.Subject
+	}
+	return nil
+}
+
+type GetStandingsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Standings     []*Standing            `protobuf:"bytes,1,rep,name=standings,proto3" json:"standings,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetStandingsResponse) Reset() {
+	*x = GetStandingsResponse{}
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetStandingsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetStandingsResponse) ProtoMessage() {}
+
+func (x *GetStandingsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetStandingsResponse.ProtoReflect.Descriptor instead.
+func (*GetStandingsResponse) Descriptor() ([]byte, []int) {
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *GetStandingsResponse) GetStandings() []*Standing {
+	if x != nil {
+		return x.Standings
+	}
+	return nil
+}
+
+// Standing is how far a budget is used. Of several with one name it is the most
+// used one whose scope covers the subject. One that does not cover it is told if
+// no other has the name.
+type Standing struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	BudgetId string                 `protobuf:"bytes,2,opt,name=budget_id,json=budgetId,proto3" json:"budget_id,omitempty"`
+	// Of the unit that is closest to its limit in force, in percent: what is spent
+	// and what is held. Over 100 when more was spent. Absent: nothing is limited.
+	UsedPercent *float64 `protobuf:"fixed64,3,opt,name=used_percent,json=usedPercent,proto3,oneof" json:"used_percent,omitempty"`
+	// What is neither spent nor held, in USD. Absent: money is not limited.
+	RemainingUsd  *float64 `protobuf:"fixed64,4,opt,name=remaining_usd,json=remainingUsd,proto3,oneof" json:"remaining_usd,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Standing) Reset() {
+	*x = Standing{}
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Standing) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Standing) ProtoMessage() {}
+
+func (x *Standing) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Standing.ProtoReflect.Descriptor instead.
+func (*Standing) Descriptor() ([]byte, []int) {
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *Standing) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Standing) GetBudgetId() string {
+	if x != nil {
+		return x.BudgetId
+	}
+	return ""
+}
+
+func (x *Standing) GetUsedPercent() float64 {
+	if x != nil && x.UsedPercent != nil {
+		return *x.UsedPercent
+	}
+	return 0
+}
+
+func (x *Standing) GetRemainingUsd() float64 {
+	if x != nil && x.RemainingUsd != nil {
+		return *x.RemainingUsd
+	}
+	return 0
+}
+
 // TakeSliceRequest names the envelope by the first of its limits, which has
 // slice set. Those of the envelopes above follow, nearest first.
 type TakeSliceRequest struct {
@@ -1040,7 +1212,7 @@ type TakeSliceRequest struct {
 
 func (x *TakeSliceRequest) Reset() {
 	*x = TakeSliceRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1224,7 @@ func (x *TakeSliceRequest) String() string {
 func (*TakeSliceRequest) ProtoMessage() {}
 
 func (x *TakeSliceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1237,7 @@ func (x *TakeSliceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSliceRequest.ProtoReflect.Descriptor instead.
 func (*TakeSliceRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *TakeSliceRequest) GetEnvelopeLimits() []*EnvelopeLimits {
@@ -1090,7 +1262,7 @@ type TakeSliceResponse struct {
 
 func (x *TakeSliceResponse) Reset() {
 	*x = TakeSliceResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1274,7 @@ func (x *TakeSliceResponse) String() string {
 func (*TakeSliceResponse) ProtoMessage() {}
 
 func (x *TakeSliceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1287,7 @@ func (x *TakeSliceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSliceResponse.ProtoReflect.Descriptor instead.
 func (*TakeSliceResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *TakeSliceResponse) GetGranted() bool {
@@ -1162,7 +1334,7 @@ type ReturnSliceRequest struct {
 
 func (x *ReturnSliceRequest) Reset() {
 	*x = ReturnSliceRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1174,7 +1346,7 @@ func (x *ReturnSliceRequest) String() string {
 func (*ReturnSliceRequest) ProtoMessage() {}
 
 func (x *ReturnSliceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1187,7 +1359,7 @@ func (x *ReturnSliceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReturnSliceRequest.ProtoReflect.Descriptor instead.
 func (*ReturnSliceRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReturnSliceRequest) GetEnvelopeId() string {
@@ -1207,7 +1379,7 @@ type ReturnSliceResponse struct {
 
 func (x *ReturnSliceResponse) Reset() {
 	*x = ReturnSliceResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1391,7 @@ func (x *ReturnSliceResponse) String() string {
 func (*ReturnSliceResponse) ProtoMessage() {}
 
 func (x *ReturnSliceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1404,7 @@ func (x *ReturnSliceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReturnSliceResponse.ProtoReflect.Descriptor instead.
 func (*ReturnSliceResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ReturnSliceResponse) GetReturned() *v1.Amounts {
@@ -1256,7 +1428,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1268,7 +1440,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1281,7 +1453,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SettleRequest) GetReservationId() string {
@@ -1333,7 +1505,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1345,7 +1517,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1358,7 +1530,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{15}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SettleResponse) GetCharged() *v1.Amounts {
@@ -1407,7 +1579,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1591,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1604,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{16}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ReleaseRequest) GetReservationId() string {
@@ -1466,7 +1638,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1650,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1663,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ReleaseResponse) GetReleased() *v1.Amounts {
@@ -1519,7 +1691,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1703,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1716,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{18}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RenewRequest) GetReservationId() string {
@@ -1577,7 +1749,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1589,7 +1761,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1602,7 +1774,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{19}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RenewResponse) GetExpiresAt() *timestamppb.Timestamp {
@@ -1621,7 +1793,7 @@ type GetReservationRequest struct {
 
 func (x *GetReservationRequest) Reset() {
 	*x = GetReservationRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1633,7 +1805,7 @@ func (x *GetReservationRequest) String() string {
 func (*GetReservationRequest) ProtoMessage() {}
 
 func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1646,7 +1818,7 @@ func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationRequest.ProtoReflect.Descriptor instead.
 func (*GetReservationRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *GetReservationRequest) GetReservationId() string {
@@ -1667,7 +1839,7 @@ type GetReservationResponse struct {
 
 func (x *GetReservationResponse) Reset() {
 	*x = GetReservationResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1679,7 +1851,7 @@ func (x *GetReservationResponse) String() string {
 func (*GetReservationResponse) ProtoMessage() {}
 
 func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1692,7 +1864,7 @@ func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationResponse.ProtoReflect.Descriptor instead.
 func (*GetReservationResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{21}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *GetReservationResponse) GetHold() *v1.Hold {
@@ -1797,7 +1969,19 @@ const file_fulcrum_budget_v1_ledger_proto_rawDesc = "" +
 	"\arelease\x18\x04 \x01(\v2\".fulcrum.budget.v1.ReleaseResponseH\x00R\arelease\x128\n" +
 	"\x05renew\x18\x05 \x01(\v2 .fulcrum.budget.v1.RenewResponseH\x00R\x05renew\x126\n" +
 	"\afailure\x18\x06 \x01(\v2\x1a.fulcrum.budget.v1.FailureH\x00R\afailureB\b\n" +
-	"\x06result\"j\n" +
+	"\x06result\"u\n" +
+	"\x13GetStandingsRequest\x12(\n" +
+	"\x05names\x18\x01 \x03(\tB\x12\xbaH\x0f\x92\x01\f\b\x01\x10\x80\x02\"\x05r\x03\x18\x80\x02R\x05names\x124\n" +
+	"\asubject\x18\x02 \x01(\v2\x1a.fulcrum.budget.v1.SubjectR\asubject\"Q\n" +
+	"\x14GetStandingsResponse\x129\n" +
+	"\tstandings\x18\x01 \x03(\v2\x1b.fulcrum.budget.v1.StandingR\tstandings\"\xb0\x01\n" +
+	"\bStanding\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\tbudget_id\x18\x02 \x01(\tR\bbudgetId\x12&\n" +
+	"\fused_percent\x18\x03 \x01(\x01H\x00R\vusedPercent\x88\x01\x01\x12(\n" +
+	"\rremaining_usd\x18\x04 \x01(\x01H\x01R\fremainingUsd\x88\x01\x01B\x0f\n" +
+	"\r_used_percentB\x10\n" +
+	"\x0e_remaining_usd\"j\n" +
 	"\x10TakeSliceRequest\x12V\n" +
 	"\x0fenvelope_limits\x18\x01 \x03(\v2!.fulcrum.budget.v1.EnvelopeLimitsB\n" +
 	"\xbaH\a\x92\x01\x04\b\x01\x10\vR\x0eenvelopeLimits\"\xe0\x01\n" +
@@ -1854,7 +2038,7 @@ const file_fulcrum_budget_v1_ledger_proto_rawDesc = "" +
 	"\x16RESERVATION_STATE_HELD\x10\x01\x12\x1d\n" +
 	"\x19RESERVATION_STATE_SETTLED\x10\x02\x12\x1e\n" +
 	"\x1aRESERVATION_STATE_RELEASED\x10\x03\x12\x1d\n" +
-	"\x19RESERVATION_STATE_EXPIRED\x10\x042\xb1\x06\n" +
+	"\x19RESERVATION_STATE_EXPIRED\x10\x042\x94\a\n" +
 	"\rLedgerService\x12R\n" +
 	"\aReserve\x12!.fulcrum.budget.v1.ReserveRequest\x1a\".fulcrum.budget.v1.ReserveResponse\"\x00\x12^\n" +
 	"\vReserveMany\x12%.fulcrum.budget.v1.ReserveManyRequest\x1a&.fulcrum.budget.v1.ReserveManyResponse\"\x00\x12V\n" +
@@ -1862,7 +2046,8 @@ const file_fulcrum_budget_v1_ledger_proto_rawDesc = "" +
 	"\x06Settle\x12 .fulcrum.budget.v1.SettleRequest\x1a!.fulcrum.budget.v1.SettleResponse\"\x00\x12R\n" +
 	"\aRelease\x12!.fulcrum.budget.v1.ReleaseRequest\x1a\".fulcrum.budget.v1.ReleaseResponse\"\x00\x12L\n" +
 	"\x05Renew\x12\x1f.fulcrum.budget.v1.RenewRequest\x1a .fulcrum.budget.v1.RenewResponse\"\x00\x12g\n" +
-	"\x0eGetReservation\x12(.fulcrum.budget.v1.GetReservationRequest\x1a).fulcrum.budget.v1.GetReservationResponse\"\x00\x12X\n" +
+	"\x0eGetReservation\x12(.fulcrum.budget.v1.GetReservationRequest\x1a).fulcrum.budget.v1.GetReservationResponse\"\x00\x12a\n" +
+	"\fGetStandings\x12&.fulcrum.budget.v1.GetStandingsRequest\x1a'.fulcrum.budget.v1.GetStandingsResponse\"\x00\x12X\n" +
 	"\tTakeSlice\x12#.fulcrum.budget.v1.TakeSliceRequest\x1a$.fulcrum.budget.v1.TakeSliceResponse\"\x00\x12^\n" +
 	"\vReturnSlice\x12%.fulcrum.budget.v1.ReturnSliceRequest\x1a&.fulcrum.budget.v1.ReturnSliceResponse\"\x00B\xce\x01\n" +
 	"\x15com.fulcrum.budget.v1B\vLedgerProtoP\x01ZBgithub.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1;budgetv1\xa2\x02\x03FBX\xaa\x02\x11Fulcrum.Budget.V1\xca\x02\x11Fulcrum\\Budget\\V1\xe2\x02\x1dFulcrum\\Budget\\V1\\GPBMetadata\xea\x02\x13Fulcrum::Budget::V1b\x06proto3"
@@ -1880,7 +2065,7 @@ func file_fulcrum_budget_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_budget_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fulcrum_budget_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_fulcrum_budget_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_fulcrum_budget_v1_ledger_proto_goTypes = []any{
 	(ReservationState)(0),          // 0: fulcrum.budget.v1.ReservationState
 	(*Subject)(nil),                // 1: fulcrum.budget.v1.Subject
@@ -1893,90 +2078,97 @@ var file_fulcrum_budget_v1_ledger_proto_goTypes = []any{
 	(*Failure)(nil),                // 8: fulcrum.budget.v1.Failure
 	(*OperateRequest)(nil),         // 9: fulcrum.budget.v1.OperateRequest
 	(*OperateResponse)(nil),        // 10: fulcrum.budget.v1.OperateResponse
-	(*TakeSliceRequest)(nil),       // 11: fulcrum.budget.v1.TakeSliceRequest
-	(*TakeSliceResponse)(nil),      // 12: fulcrum.budget.v1.TakeSliceResponse
-	(*ReturnSliceRequest)(nil),     // 13: fulcrum.budget.v1.ReturnSliceRequest
-	(*ReturnSliceResponse)(nil),    // 14: fulcrum.budget.v1.ReturnSliceResponse
-	(*SettleRequest)(nil),          // 15: fulcrum.budget.v1.SettleRequest
-	(*SettleResponse)(nil),         // 16: fulcrum.budget.v1.SettleResponse
-	(*ReleaseRequest)(nil),         // 17: fulcrum.budget.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),        // 18: fulcrum.budget.v1.ReleaseResponse
-	(*RenewRequest)(nil),           // 19: fulcrum.budget.v1.RenewRequest
-	(*RenewResponse)(nil),          // 20: fulcrum.budget.v1.RenewResponse
-	(*GetReservationRequest)(nil),  // 21: fulcrum.budget.v1.GetReservationRequest
-	(*GetReservationResponse)(nil), // 22: fulcrum.budget.v1.GetReservationResponse
-	(*v1.Amounts)(nil),             // 23: fulcrum.governance.v1.Amounts
-	(*durationpb.Duration)(nil),    // 24: google.protobuf.Duration
-	(*v1.Hold)(nil),                // 25: fulcrum.governance.v1.Hold
-	(*v1.BudgetState)(nil),         // 26: fulcrum.governance.v1.BudgetState
-	(*anypb.Any)(nil),              // 27: google.protobuf.Any
-	(*v1.Usage)(nil),               // 28: fulcrum.governance.v1.Usage
-	(*timestamppb.Timestamp)(nil),  // 29: google.protobuf.Timestamp
+	(*GetStandingsRequest)(nil),    // 11: fulcrum.budget.v1.GetStandingsRequest
+	(*GetStandingsResponse)(nil),   // 12: fulcrum.budget.v1.GetStandingsResponse
+	(*Standing)(nil),               // 13: fulcrum.budget.v1.Standing
+	(*TakeSliceRequest)(nil),       // 14: fulcrum.budget.v1.TakeSliceRequest
+	(*TakeSliceResponse)(nil),      // 15: fulcrum.budget.v1.TakeSliceResponse
+	(*ReturnSliceRequest)(nil),     // 16: fulcrum.budget.v1.ReturnSliceRequest
+	(*ReturnSliceResponse)(nil),    // 17: fulcrum.budget.v1.ReturnSliceResponse
+	(*SettleRequest)(nil),          // 18: fulcrum.budget.v1.SettleRequest
+	(*SettleResponse)(nil),         // 19: fulcrum.budget.v1.SettleResponse
+	(*ReleaseRequest)(nil),         // 20: fulcrum.budget.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),        // 21: fulcrum.budget.v1.ReleaseResponse
+	(*RenewRequest)(nil),           // 22: fulcrum.budget.v1.RenewRequest
+	(*RenewResponse)(nil),          // 23: fulcrum.budget.v1.RenewResponse
+	(*GetReservationRequest)(nil),  // 24: fulcrum.budget.v1.GetReservationRequest
+	(*GetReservationResponse)(nil), // 25: fulcrum.budget.v1.GetReservationResponse
+	(*v1.Amounts)(nil),             // 26: fulcrum.governance.v1.Amounts
+	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
+	(*v1.Hold)(nil),                // 28: fulcrum.governance.v1.Hold
+	(*v1.BudgetState)(nil),         // 29: fulcrum.governance.v1.BudgetState
+	(*anypb.Any)(nil),              // 30: google.protobuf.Any
+	(*v1.Usage)(nil),               // 31: fulcrum.governance.v1.Usage
+	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
 }
 var file_fulcrum_budget_v1_ledger_proto_depIdxs = []int32{
 	1,  // 0: fulcrum.budget.v1.ReserveRequest.subject:type_name -> fulcrum.budget.v1.Subject
-	23, // 1: fulcrum.budget.v1.ReserveRequest.amounts:type_name -> fulcrum.governance.v1.Amounts
-	24, // 2: fulcrum.budget.v1.ReserveRequest.ttl:type_name -> google.protobuf.Duration
+	26, // 1: fulcrum.budget.v1.ReserveRequest.amounts:type_name -> fulcrum.governance.v1.Amounts
+	27, // 2: fulcrum.budget.v1.ReserveRequest.ttl:type_name -> google.protobuf.Duration
 	2,  // 3: fulcrum.budget.v1.ReserveRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
-	25, // 4: fulcrum.budget.v1.ReserveResponse.hold:type_name -> fulcrum.governance.v1.Hold
-	26, // 5: fulcrum.budget.v1.ReserveResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
-	26, // 6: fulcrum.budget.v1.ReserveResponse.warnings:type_name -> fulcrum.governance.v1.BudgetState
-	24, // 7: fulcrum.budget.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
-	23, // 8: fulcrum.budget.v1.ReserveResponse.suggested:type_name -> fulcrum.governance.v1.Amounts
+	28, // 4: fulcrum.budget.v1.ReserveResponse.hold:type_name -> fulcrum.governance.v1.Hold
+	29, // 5: fulcrum.budget.v1.ReserveResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
+	29, // 6: fulcrum.budget.v1.ReserveResponse.warnings:type_name -> fulcrum.governance.v1.BudgetState
+	27, // 7: fulcrum.budget.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
+	26, // 8: fulcrum.budget.v1.ReserveResponse.suggested:type_name -> fulcrum.governance.v1.Amounts
 	3,  // 9: fulcrum.budget.v1.ReserveManyRequest.requests:type_name -> fulcrum.budget.v1.ReserveRequest
 	7,  // 10: fulcrum.budget.v1.ReserveManyResponse.results:type_name -> fulcrum.budget.v1.ReserveResult
 	4,  // 11: fulcrum.budget.v1.ReserveResult.response:type_name -> fulcrum.budget.v1.ReserveResponse
 	8,  // 12: fulcrum.budget.v1.ReserveResult.failure:type_name -> fulcrum.budget.v1.Failure
-	27, // 13: fulcrum.budget.v1.Failure.details:type_name -> google.protobuf.Any
-	24, // 14: fulcrum.budget.v1.OperateRequest.timeout:type_name -> google.protobuf.Duration
+	30, // 13: fulcrum.budget.v1.Failure.details:type_name -> google.protobuf.Any
+	27, // 14: fulcrum.budget.v1.OperateRequest.timeout:type_name -> google.protobuf.Duration
 	3,  // 15: fulcrum.budget.v1.OperateRequest.reserve:type_name -> fulcrum.budget.v1.ReserveRequest
-	15, // 16: fulcrum.budget.v1.OperateRequest.settle:type_name -> fulcrum.budget.v1.SettleRequest
-	17, // 17: fulcrum.budget.v1.OperateRequest.release:type_name -> fulcrum.budget.v1.ReleaseRequest
-	19, // 18: fulcrum.budget.v1.OperateRequest.renew:type_name -> fulcrum.budget.v1.RenewRequest
+	18, // 16: fulcrum.budget.v1.OperateRequest.settle:type_name -> fulcrum.budget.v1.SettleRequest
+	20, // 17: fulcrum.budget.v1.OperateRequest.release:type_name -> fulcrum.budget.v1.ReleaseRequest
+	22, // 18: fulcrum.budget.v1.OperateRequest.renew:type_name -> fulcrum.budget.v1.RenewRequest
 	4,  // 19: fulcrum.budget.v1.OperateResponse.reserve:type_name -> fulcrum.budget.v1.ReserveResponse
-	16, // 20: fulcrum.budget.v1.OperateResponse.settle:type_name -> fulcrum.budget.v1.SettleResponse
-	18, // 21: fulcrum.budget.v1.OperateResponse.release:type_name -> fulcrum.budget.v1.ReleaseResponse
-	20, // 22: fulcrum.budget.v1.OperateResponse.renew:type_name -> fulcrum.budget.v1.RenewResponse
+	19, // 20: fulcrum.budget.v1.OperateResponse.settle:type_name -> fulcrum.budget.v1.SettleResponse
+	21, // 21: fulcrum.budget.v1.OperateResponse.release:type_name -> fulcrum.budget.v1.ReleaseResponse
+	23, // 22: fulcrum.budget.v1.OperateResponse.renew:type_name -> fulcrum.budget.v1.RenewResponse
 	8,  // 23: fulcrum.budget.v1.OperateResponse.failure:type_name -> fulcrum.budget.v1.Failure
-	2,  // 24: fulcrum.budget.v1.TakeSliceRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
-	26, // 25: fulcrum.budget.v1.TakeSliceResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	26, // 26: fulcrum.budget.v1.TakeSliceResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
-	23, // 27: fulcrum.budget.v1.ReturnSliceResponse.returned:type_name -> fulcrum.governance.v1.Amounts
-	28, // 28: fulcrum.budget.v1.SettleRequest.usage:type_name -> fulcrum.governance.v1.Usage
-	1,  // 29: fulcrum.budget.v1.SettleRequest.subject:type_name -> fulcrum.budget.v1.Subject
-	23, // 30: fulcrum.budget.v1.SettleResponse.charged:type_name -> fulcrum.governance.v1.Amounts
-	23, // 31: fulcrum.budget.v1.SettleResponse.overrun:type_name -> fulcrum.governance.v1.Amounts
-	26, // 32: fulcrum.budget.v1.SettleResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	23, // 33: fulcrum.budget.v1.ReleaseResponse.released:type_name -> fulcrum.governance.v1.Amounts
-	26, // 34: fulcrum.budget.v1.ReleaseResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	24, // 35: fulcrum.budget.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
-	29, // 36: fulcrum.budget.v1.RenewResponse.expires_at:type_name -> google.protobuf.Timestamp
-	25, // 37: fulcrum.budget.v1.GetReservationResponse.hold:type_name -> fulcrum.governance.v1.Hold
-	0,  // 38: fulcrum.budget.v1.GetReservationResponse.state:type_name -> fulcrum.budget.v1.ReservationState
-	23, // 39: fulcrum.budget.v1.GetReservationResponse.charged:type_name -> fulcrum.governance.v1.Amounts
-	3,  // 40: fulcrum.budget.v1.LedgerService.Reserve:input_type -> fulcrum.budget.v1.ReserveRequest
-	5,  // 41: fulcrum.budget.v1.LedgerService.ReserveMany:input_type -> fulcrum.budget.v1.ReserveManyRequest
-	9,  // 42: fulcrum.budget.v1.LedgerService.Operate:input_type -> fulcrum.budget.v1.OperateRequest
-	15, // 43: fulcrum.budget.v1.LedgerService.Settle:input_type -> fulcrum.budget.v1.SettleRequest
-	17, // 44: fulcrum.budget.v1.LedgerService.Release:input_type -> fulcrum.budget.v1.ReleaseRequest
-	19, // 45: fulcrum.budget.v1.LedgerService.Renew:input_type -> fulcrum.budget.v1.RenewRequest
-	21, // 46: fulcrum.budget.v1.LedgerService.GetReservation:input_type -> fulcrum.budget.v1.GetReservationRequest
-	11, // 47: fulcrum.budget.v1.LedgerService.TakeSlice:input_type -> fulcrum.budget.v1.TakeSliceRequest
-	13, // 48: fulcrum.budget.v1.LedgerService.ReturnSlice:input_type -> fulcrum.budget.v1.ReturnSliceRequest
-	4,  // 49: fulcrum.budget.v1.LedgerService.Reserve:output_type -> fulcrum.budget.v1.ReserveResponse
-	6,  // 50: fulcrum.budget.v1.LedgerService.ReserveMany:output_type -> fulcrum.budget.v1.ReserveManyResponse
-	10, // 51: fulcrum.budget.v1.LedgerService.Operate:output_type -> fulcrum.budget.v1.OperateResponse
-	16, // 52: fulcrum.budget.v1.LedgerService.Settle:output_type -> fulcrum.budget.v1.SettleResponse
-	18, // 53: fulcrum.budget.v1.LedgerService.Release:output_type -> fulcrum.budget.v1.ReleaseResponse
-	20, // 54: fulcrum.budget.v1.LedgerService.Renew:output_type -> fulcrum.budget.v1.RenewResponse
-	22, // 55: fulcrum.budget.v1.LedgerService.GetReservation:output_type -> fulcrum.budget.v1.GetReservationResponse
-	12, // 56: fulcrum.budget.v1.LedgerService.TakeSlice:output_type -> fulcrum.budget.v1.TakeSliceResponse
-	14, // 57: fulcrum.budget.v1.LedgerService.ReturnSlice:output_type -> fulcrum.budget.v1.ReturnSliceResponse
-	49, // [49:58] is the sub-list for method output_type
-	40, // [40:49] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	1,  // 24: fulcrum.budget.v1.GetStandingsRequest.subject:type_name -> fulcrum.budget.v1.Subject
+	13, // 25: fulcrum.budget.v1.GetStandingsResponse.standings:type_name -> fulcrum.budget.v1.Standing
+	2,  // 26: fulcrum.budget.v1.TakeSliceRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
+	29, // 27: fulcrum.budget.v1.TakeSliceResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	29, // 28: fulcrum.budget.v1.TakeSliceResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
+	26, // 29: fulcrum.budget.v1.ReturnSliceResponse.returned:type_name -> fulcrum.governance.v1.Amounts
+	31, // 30: fulcrum.budget.v1.SettleRequest.usage:type_name -> fulcrum.governance.v1.Usage
+	1,  // 31: fulcrum.budget.v1.SettleRequest.subject:type_name -> fulcrum.budget.v1.Subject
+	26, // 32: fulcrum.budget.v1.SettleResponse.charged:type_name -> fulcrum.governance.v1.Amounts
+	26, // 33: fulcrum.budget.v1.SettleResponse.overrun:type_name -> fulcrum.governance.v1.Amounts
+	29, // 34: fulcrum.budget.v1.SettleResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	26, // 35: fulcrum.budget.v1.ReleaseResponse.released:type_name -> fulcrum.governance.v1.Amounts
+	29, // 36: fulcrum.budget.v1.ReleaseResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	27, // 37: fulcrum.budget.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
+	32, // 38: fulcrum.budget.v1.RenewResponse.expires_at:type_name -> google.protobuf.Timestamp
+	28, // 39: fulcrum.budget.v1.GetReservationResponse.hold:type_name -> fulcrum.governance.v1.Hold
+	0,  // 40: fulcrum.budget.v1.GetReservationResponse.state:type_name -> fulcrum.budget.v1.ReservationState
+	26, // 41: fulcrum.budget.v1.GetReservationResponse.charged:type_name -> fulcrum.governance.v1.Amounts
+	3,  // 42: fulcrum.budget.v1.LedgerService.Reserve:input_type -> fulcrum.budget.v1.ReserveRequest
+	5,  // 43: fulcrum.budget.v1.LedgerService.ReserveMany:input_type -> fulcrum.budget.v1.ReserveManyRequest
+	9,  // 44: fulcrum.budget.v1.LedgerService.Operate:input_type -> fulcrum.budget.v1.OperateRequest
+	18, // 45: fulcrum.budget.v1.LedgerService.Settle:input_type -> fulcrum.budget.v1.SettleRequest
+	20, // 46: fulcrum.budget.v1.LedgerService.Release:input_type -> fulcrum.budget.v1.ReleaseRequest
+	22, // 47: fulcrum.budget.v1.LedgerService.Renew:input_type -> fulcrum.budget.v1.RenewRequest
+	24, // 48: fulcrum.budget.v1.LedgerService.GetReservation:input_type -> fulcrum.budget.v1.GetReservationRequest
+	11, // 49: fulcrum.budget.v1.LedgerService.GetStandings:input_type -> fulcrum.budget.v1.GetStandingsRequest
+	14, // 50: fulcrum.budget.v1.LedgerService.TakeSlice:input_type -> fulcrum.budget.v1.TakeSliceRequest
+	16, // 51: fulcrum.budget.v1.LedgerService.ReturnSlice:input_type -> fulcrum.budget.v1.ReturnSliceRequest
+	4,  // 52: fulcrum.budget.v1.LedgerService.Reserve:output_type -> fulcrum.budget.v1.ReserveResponse
+	6,  // 53: fulcrum.budget.v1.LedgerService.ReserveMany:output_type -> fulcrum.budget.v1.ReserveManyResponse
+	10, // 54: fulcrum.budget.v1.LedgerService.Operate:output_type -> fulcrum.budget.v1.OperateResponse
+	19, // 55: fulcrum.budget.v1.LedgerService.Settle:output_type -> fulcrum.budget.v1.SettleResponse
+	21, // 56: fulcrum.budget.v1.LedgerService.Release:output_type -> fulcrum.budget.v1.ReleaseResponse
+	23, // 57: fulcrum.budget.v1.LedgerService.Renew:output_type -> fulcrum.budget.v1.RenewResponse
+	25, // 58: fulcrum.budget.v1.LedgerService.GetReservation:output_type -> fulcrum.budget.v1.GetReservationResponse
+	12, // 59: fulcrum.budget.v1.LedgerService.GetStandings:output_type -> fulcrum.budget.v1.GetStandingsResponse
+	15, // 60: fulcrum.budget.v1.LedgerService.TakeSlice:output_type -> fulcrum.budget.v1.TakeSliceResponse
+	17, // 61: fulcrum.budget.v1.LedgerService.ReturnSlice:output_type -> fulcrum.budget.v1.ReturnSliceResponse
+	52, // [52:62] is the sub-list for method output_type
+	42, // [42:52] is the sub-list for method input_type
+	42, // [42:42] is the sub-list for extension type_name
+	42, // [42:42] is the sub-list for extension extendee
+	0,  // [0:42] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_budget_v1_ledger_proto_init() }
@@ -2001,13 +2193,14 @@ func file_fulcrum_budget_v1_ledger_proto_init() {
 		(*OperateResponse_Renew)(nil),
 		(*OperateResponse_Failure)(nil),
 	}
+	file_fulcrum_budget_v1_ledger_proto_msgTypes[12].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_budget_v1_ledger_proto_rawDesc), len(file_fulcrum_budget_v1_ledger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -28,6 +28,7 @@ const (
 	LedgerService_Release_FullMethodName        = "/fulcrum.budget.v1.LedgerService/Release"
 	LedgerService_Renew_FullMethodName          = "/fulcrum.budget.v1.LedgerService/Renew"
 	LedgerService_GetReservation_FullMethodName = "/fulcrum.budget.v1.LedgerService/GetReservation"
+	LedgerService_GetStandings_FullMethodName   = "/fulcrum.budget.v1.LedgerService/GetStandings"
 	LedgerService_TakeSlice_FullMethodName      = "/fulcrum.budget.v1.LedgerService/TakeSlice"
 	LedgerService_ReturnSlice_FullMethodName    = "/fulcrum.budget.v1.LedgerService/ReturnSlice"
 )
@@ -61,6 +62,9 @@ type LedgerServiceClient interface {
 	Renew(ctx context.Context, in *RenewRequest, opts ...grpc.CallOption) (*RenewResponse, error)
 	// GetReservation returns one reservation and its state.
 	GetReservation(ctx context.Context, in *GetReservationRequest, opts ...grpc.CallOption) (*GetReservationResponse, error)
+	// GetStandings says how far budgets are used that policies ask about by name.
+	// It is read, not held: by the time it is heard it may have changed.
+	GetStandings(ctx context.Context, in *GetStandingsRequest, opts ...grpc.CallOption) (*GetStandingsResponse, error)
 	// TakeSlice sets the limits of an envelope aside in the envelopes above it:
 	// from then on the envelope's actions draw on its own limits only, and what
 	// they are charged moves from held to spent above. All or none, once for each
@@ -154,6 +158,16 @@ func (c *ledgerServiceClient) GetReservation(ctx context.Context, in *GetReserva
 	return out, nil
 }
 
+func (c *ledgerServiceClient) GetStandings(ctx context.Context, in *GetStandingsRequest, opts ...grpc.CallOption) (*GetStandingsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(GetStandingsResponse)
+	err := c.cc.Invoke(ctx, LedgerService_GetStandings_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *ledgerServiceClient) TakeSlice(ctx context.Context, in *TakeSliceRequest, opts ...grpc.CallOption) (*TakeSliceResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(TakeSliceResponse)
@@ -203,6 +217,9 @@ type LedgerServiceServer interface {
 	Renew(context.Context, *RenewRequest) (*RenewResponse, error)
 	// GetReservation returns one reservation and its state.
 	GetReservation(context.Context, *GetReservationRequest) (*GetReservationResponse, error)
+	// GetStandings says how far budgets are used that policies ask about by name.
+	// It is read, not held: by the time it is heard it may have changed.
+	GetStandings(context.Context, *GetStandingsRequest) (*GetStandingsResponse, error)
 	// TakeSlice sets the limits of an envelope aside in the envelopes above it:
 	// from then on the envelope's actions draw on its own limits only, and what
 	// they are charged moves from held to spent above. All or none, once for each
@@ -243,6 +260,9 @@ func (UnimplementedLedgerServiceServer) Renew(context.Context, *RenewRequest) (*
 }
 func (UnimplementedLedgerServiceServer) GetReservation(context.Context, *GetReservationRequest) (*GetReservationResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetReservation not implemented")
+}
+func (UnimplementedLedgerServiceServer) GetStandings(context.Context, *GetStandingsRequest) (*GetStandingsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetStandings not implemented")
 }
 func (UnimplementedLedgerServiceServer) TakeSlice(context.Context, *TakeSliceRequest) (*TakeSliceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method TakeSlice not implemented")
@@ -386,6 +406,24 @@ func _LedgerService_GetReservation_Handler(srv interface{}, ctx context.Context,
 	return interceptor(ctx, in, info, handler)
 }
 
+func _LedgerService_GetStandings_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(GetStandingsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(LedgerServiceServer).GetStandings(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: LedgerService_GetStandings_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(LedgerServiceServer).GetStandings(ctx, req.(*GetStandingsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _LedgerService_TakeSlice_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(TakeSliceRequest)
 	if err := dec(in); err != nil {
@@ -452,6 +490,10 @@ var LedgerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetReservation",
 			Handler:    _LedgerService_GetReservation_Handler,
+		},
+		{
+			MethodName: "GetStandings",
+			Handler:    _LedgerService_GetStandings_Handler,
 		},
 		{
 			MethodName: "TakeSlice",

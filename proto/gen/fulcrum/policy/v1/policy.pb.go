@@ -1014,9 +1014,11 @@ type PolicyTestInput struct {
 	History map[string]float64 `protobuf:"bytes,18,rep,name=history,proto3" json:"history,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// What STATISTICAL_SPIKE compares with, by the name of the field; with a
 	// baseline of its own "action.args.amount by agent,user".
-	Statistics    map[string]*FieldStatistics `protobuf:"bytes,19,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Statistics map[string]*FieldStatistics `protobuf:"bytes,19,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What is left of budgets by name, in USD.
+	BudgetRemainingUsd map[string]float64 `protobuf:"bytes,20,rep,name=budget_remaining_usd,json=budgetRemainingUsd,proto3" json:"budget_remaining_usd,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *PolicyTestInput) Reset() {
@@ -1178,6 +1180,13 @@ func (x *PolicyTestInput) GetHistory() map[string]float64 {
 func (x *PolicyTestInput) GetStatistics() map[string]*FieldStatistics {
 	if x != nil {
 		return x.Statistics
+	}
+	return nil
+}
+
+func (x *PolicyTestInput) GetBudgetRemainingUsd() map[string]float64 {
+	if x != nil {
+		return x.BudgetRemainingUsd
 	}
 	return nil
 }
@@ -3622,7 +3631,7 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tB\n" +
 	"\xbaH\ar\x05\x10\x01\x18\x80\x02R\x04name\x128\n" +
 	"\x05input\x18\x02 \x01(\v2\".fulcrum.policy.v1.PolicyTestInputR\x05input\x12=\n" +
-	"\x04want\x18\x03 \x01(\v2!.fulcrum.policy.v1.PolicyTestWantB\x06\xbaH\x03\xc8\x01\x01R\x04want\"\xbf\v\n" +
+	"\x04want\x18\x03 \x01(\v2!.fulcrum.policy.v1.PolicyTestWantB\x06\xbaH\x03\xc8\x01\x01R\x04want\"\xff\f\n" +
 	"\x0fPolicyTestInput\x12)\n" +
 	"\vworkflow_id\x18\x01 \x01(\tB\b\xbaH\x05r\x03\x18\x80\x02R\n" +
 	"workflowId\x12)\n" +
@@ -3658,7 +3667,8 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\n" +
 	"statistics\x18\x13 \x03(\v22.fulcrum.policy.v1.PolicyTestInput.StatisticsEntryB\x10\xbaH\r\x9a\x01\n" +
 	"\x10\x80\x02\"\x05r\x03\x18\x80\x04R\n" +
-	"statistics\x1a=\n" +
+	"statistics\x12w\n" +
+	"\x14budget_remaining_usd\x18\x14 \x03(\v2:.fulcrum.policy.v1.PolicyTestInput.BudgetRemainingUsdEntryB\t\xbaH\x06\x9a\x01\x03\x10\x80\x02R\x12budgetRemainingUsd\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aD\n" +
@@ -3670,7 +3680,10 @@ const file_fulcrum_policy_v1_policy_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1aa\n" +
 	"\x0fStatisticsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
-	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01B\r\n" +
+	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01\x1aE\n" +
+	"\x17BudgetRemainingUsdEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
 	"\v_input_textB\x0e\n" +
 	"\f_output_text\"\xcd\x02\n" +
 	"\x0ePolicyTestWant\x12E\n" +
@@ -4040,7 +4053,7 @@ func file_fulcrum_policy_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_policy_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 11)
-var file_fulcrum_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 44)
+var file_fulcrum_policy_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 45)
 var file_fulcrum_policy_v1_policy_proto_goTypes = []any{
 	(PolicyStatus)(0),                    // 0: fulcrum.policy.v1.PolicyStatus
 	(EnforcementLevel)(0),                // 1: fulcrum.policy.v1.EnforcementLevel
@@ -4093,16 +4106,17 @@ var file_fulcrum_policy_v1_policy_proto_goTypes = []any{
 	nil,                                  // 48: fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
 	nil,                                  // 49: fulcrum.policy.v1.PolicyTestInput.HistoryEntry
 	nil,                                  // 50: fulcrum.policy.v1.PolicyTestInput.StatisticsEntry
-	nil,                                  // 51: fulcrum.policy.v1.PolicyAction.ParametersEntry
-	nil,                                  // 52: fulcrum.policy.v1.EvaluationContext.AttributesEntry
-	nil,                                  // 53: fulcrum.policy.v1.EvaluationResult.MetadataEntry
-	nil,                                  // 54: fulcrum.policy.v1.Approval.MetadataEntry
-	(*timestamppb.Timestamp)(nil),        // 55: google.protobuf.Timestamp
-	(*v1.Action)(nil),                    // 56: fulcrum.governance.v1.Action
-	(*v1.Estimate)(nil),                  // 57: fulcrum.governance.v1.Estimate
-	(*structpb.Struct)(nil),              // 58: google.protobuf.Struct
-	(v1.Decision)(0),                     // 59: fulcrum.governance.v1.Decision
-	(*structpb.ListValue)(nil),           // 60: google.protobuf.ListValue
+	nil,                                  // 51: fulcrum.policy.v1.PolicyTestInput.BudgetRemainingUsdEntry
+	nil,                                  // 52: fulcrum.policy.v1.PolicyAction.ParametersEntry
+	nil,                                  // 53: fulcrum.policy.v1.EvaluationContext.AttributesEntry
+	nil,                                  // 54: fulcrum.policy.v1.EvaluationResult.MetadataEntry
+	nil,                                  // 55: fulcrum.policy.v1.Approval.MetadataEntry
+	(*timestamppb.Timestamp)(nil),        // 56: google.protobuf.Timestamp
+	(*v1.Action)(nil),                    // 57: fulcrum.governance.v1.Action
+	(*v1.Estimate)(nil),                  // 58: fulcrum.governance.v1.Estimate
+	(*structpb.Struct)(nil),              // 59: google.protobuf.Struct
+	(v1.Decision)(0),                     // 60: fulcrum.governance.v1.Decision
+	(*structpb.ListValue)(nil),           // 61: google.protobuf.ListValue
 }
 var file_fulcrum_policy_v1_policy_proto_depIdxs = []int32{
 	46, // 0: fulcrum.policy.v1.Policy.tags:type_name -> fulcrum.policy.v1.Policy.TagsEntry
@@ -4110,95 +4124,96 @@ var file_fulcrum_policy_v1_policy_proto_depIdxs = []int32{
 	20, // 2: fulcrum.policy.v1.Policy.scope:type_name -> fulcrum.policy.v1.PolicyScope
 	0,  // 3: fulcrum.policy.v1.Policy.status:type_name -> fulcrum.policy.v1.PolicyStatus
 	1,  // 4: fulcrum.policy.v1.Policy.enforcement:type_name -> fulcrum.policy.v1.EnforcementLevel
-	55, // 5: fulcrum.policy.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
-	55, // 6: fulcrum.policy.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
-	55, // 7: fulcrum.policy.v1.Policy.effective_at:type_name -> google.protobuf.Timestamp
-	55, // 8: fulcrum.policy.v1.Policy.expires_at:type_name -> google.protobuf.Timestamp
+	56, // 5: fulcrum.policy.v1.Policy.created_at:type_name -> google.protobuf.Timestamp
+	56, // 6: fulcrum.policy.v1.Policy.updated_at:type_name -> google.protobuf.Timestamp
+	56, // 7: fulcrum.policy.v1.Policy.effective_at:type_name -> google.protobuf.Timestamp
+	56, // 8: fulcrum.policy.v1.Policy.expires_at:type_name -> google.protobuf.Timestamp
 	2,  // 9: fulcrum.policy.v1.Policy.failure_mode:type_name -> fulcrum.policy.v1.FailureMode
 	12, // 10: fulcrum.policy.v1.Policy.tests:type_name -> fulcrum.policy.v1.PolicyTest
 	13, // 11: fulcrum.policy.v1.PolicyTest.input:type_name -> fulcrum.policy.v1.PolicyTestInput
 	14, // 12: fulcrum.policy.v1.PolicyTest.want:type_name -> fulcrum.policy.v1.PolicyTestWant
 	9,  // 13: fulcrum.policy.v1.PolicyTestInput.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
 	47, // 14: fulcrum.policy.v1.PolicyTestInput.attributes:type_name -> fulcrum.policy.v1.PolicyTestInput.AttributesEntry
-	56, // 15: fulcrum.policy.v1.PolicyTestInput.action:type_name -> fulcrum.governance.v1.Action
-	57, // 16: fulcrum.policy.v1.PolicyTestInput.estimate:type_name -> fulcrum.governance.v1.Estimate
-	55, // 17: fulcrum.policy.v1.PolicyTestInput.time:type_name -> google.protobuf.Timestamp
+	57, // 15: fulcrum.policy.v1.PolicyTestInput.action:type_name -> fulcrum.governance.v1.Action
+	58, // 16: fulcrum.policy.v1.PolicyTestInput.estimate:type_name -> fulcrum.governance.v1.Estimate
+	56, // 17: fulcrum.policy.v1.PolicyTestInput.time:type_name -> google.protobuf.Timestamp
 	48, // 18: fulcrum.policy.v1.PolicyTestInput.budget_used_percent:type_name -> fulcrum.policy.v1.PolicyTestInput.BudgetUsedPercentEntry
-	58, // 19: fulcrum.policy.v1.PolicyTestInput.extra:type_name -> google.protobuf.Struct
+	59, // 19: fulcrum.policy.v1.PolicyTestInput.extra:type_name -> google.protobuf.Struct
 	49, // 20: fulcrum.policy.v1.PolicyTestInput.history:type_name -> fulcrum.policy.v1.PolicyTestInput.HistoryEntry
 	50, // 21: fulcrum.policy.v1.PolicyTestInput.statistics:type_name -> fulcrum.policy.v1.PolicyTestInput.StatisticsEntry
-	59, // 22: fulcrum.policy.v1.PolicyTestWant.decision:type_name -> fulcrum.governance.v1.Decision
-	16, // 23: fulcrum.policy.v1.PolicyRule.conditions:type_name -> fulcrum.policy.v1.PolicyCondition
-	19, // 24: fulcrum.policy.v1.PolicyRule.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	3,  // 25: fulcrum.policy.v1.PolicyRule.rule_type:type_name -> fulcrum.policy.v1.RuleType
-	4,  // 26: fulcrum.policy.v1.PolicyCondition.condition_type:type_name -> fulcrum.policy.v1.ConditionType
-	5,  // 27: fulcrum.policy.v1.PolicyCondition.operator:type_name -> fulcrum.policy.v1.ConditionOperator
-	60, // 28: fulcrum.policy.v1.PolicyCondition.list_value:type_name -> google.protobuf.ListValue
-	16, // 29: fulcrum.policy.v1.PolicyCondition.nested_conditions:type_name -> fulcrum.policy.v1.PolicyCondition
-	6,  // 30: fulcrum.policy.v1.PolicyCondition.logical_operator:type_name -> fulcrum.policy.v1.LogicalOperator
-	17, // 31: fulcrum.policy.v1.PolicyCondition.spike:type_name -> fulcrum.policy.v1.SpikeBaseline
-	7,  // 32: fulcrum.policy.v1.PolicyAction.action_type:type_name -> fulcrum.policy.v1.ActionType
-	51, // 33: fulcrum.policy.v1.PolicyAction.parameters:type_name -> fulcrum.policy.v1.PolicyAction.ParametersEntry
-	8,  // 34: fulcrum.policy.v1.PolicyAction.severity:type_name -> fulcrum.policy.v1.SeverityLevel
-	9,  // 35: fulcrum.policy.v1.PolicyScope.phases:type_name -> fulcrum.policy.v1.ExecutionPhase
-	9,  // 36: fulcrum.policy.v1.EvaluationContext.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
-	52, // 37: fulcrum.policy.v1.EvaluationContext.attributes:type_name -> fulcrum.policy.v1.EvaluationContext.AttributesEntry
-	55, // 38: fulcrum.policy.v1.EvaluationContext.timestamp:type_name -> google.protobuf.Timestamp
-	10, // 39: fulcrum.policy.v1.EvaluationResult.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	23, // 40: fulcrum.policy.v1.EvaluationResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
-	19, // 41: fulcrum.policy.v1.EvaluationResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	53, // 42: fulcrum.policy.v1.EvaluationResult.metadata:type_name -> fulcrum.policy.v1.EvaluationResult.MetadataEntry
-	55, // 43: fulcrum.policy.v1.EvaluationResult.evaluated_at:type_name -> google.protobuf.Timestamp
-	21, // 44: fulcrum.policy.v1.EvaluationResult.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	55, // 45: fulcrum.policy.v1.Approval.created_at:type_name -> google.protobuf.Timestamp
-	54, // 46: fulcrum.policy.v1.Approval.metadata:type_name -> fulcrum.policy.v1.Approval.MetadataEntry
-	11, // 47: fulcrum.policy.v1.PolicyList.policies:type_name -> fulcrum.policy.v1.Policy
-	11, // 48: fulcrum.policy.v1.CreatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 49: fulcrum.policy.v1.CreatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 50: fulcrum.policy.v1.GetPolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 51: fulcrum.policy.v1.UpdatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	11, // 52: fulcrum.policy.v1.UpdatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
-	0,  // 53: fulcrum.policy.v1.ListPoliciesRequest.status:type_name -> fulcrum.policy.v1.PolicyStatus
-	3,  // 54: fulcrum.policy.v1.ListPoliciesRequest.rule_type:type_name -> fulcrum.policy.v1.RuleType
-	11, // 55: fulcrum.policy.v1.ListPoliciesResponse.policies:type_name -> fulcrum.policy.v1.Policy
-	21, // 56: fulcrum.policy.v1.EvaluatePolicyRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	22, // 57: fulcrum.policy.v1.EvaluatePolicyResponse.result:type_name -> fulcrum.policy.v1.EvaluationResult
-	21, // 58: fulcrum.policy.v1.EvaluatePoliciesRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
-	22, // 59: fulcrum.policy.v1.EvaluatePoliciesResponse.results:type_name -> fulcrum.policy.v1.EvaluationResult
-	10, // 60: fulcrum.policy.v1.EvaluatePoliciesResponse.final_decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	19, // 61: fulcrum.policy.v1.EvaluatePoliciesResponse.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	55, // 62: fulcrum.policy.v1.GetEvaluationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
-	55, // 63: fulcrum.policy.v1.GetEvaluationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
-	10, // 64: fulcrum.policy.v1.GetEvaluationHistoryRequest.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
-	22, // 65: fulcrum.policy.v1.GetEvaluationHistoryResponse.evaluations:type_name -> fulcrum.policy.v1.EvaluationResult
-	24, // 66: fulcrum.policy.v1.ListApprovalsResponse.approvals:type_name -> fulcrum.policy.v1.Approval
-	24, // 67: fulcrum.policy.v1.UpdateApprovalResponse.approval:type_name -> fulcrum.policy.v1.Approval
-	18, // 68: fulcrum.policy.v1.PolicyTestInput.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
-	26, // 69: fulcrum.policy.v1.PolicyService.CreatePolicy:input_type -> fulcrum.policy.v1.CreatePolicyRequest
-	28, // 70: fulcrum.policy.v1.PolicyService.GetPolicy:input_type -> fulcrum.policy.v1.GetPolicyRequest
-	30, // 71: fulcrum.policy.v1.PolicyService.UpdatePolicy:input_type -> fulcrum.policy.v1.UpdatePolicyRequest
-	32, // 72: fulcrum.policy.v1.PolicyService.DeletePolicy:input_type -> fulcrum.policy.v1.DeletePolicyRequest
-	34, // 73: fulcrum.policy.v1.PolicyService.ListPolicies:input_type -> fulcrum.policy.v1.ListPoliciesRequest
-	36, // 74: fulcrum.policy.v1.PolicyService.EvaluatePolicy:input_type -> fulcrum.policy.v1.EvaluatePolicyRequest
-	38, // 75: fulcrum.policy.v1.PolicyService.EvaluatePolicies:input_type -> fulcrum.policy.v1.EvaluatePoliciesRequest
-	40, // 76: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:input_type -> fulcrum.policy.v1.GetEvaluationHistoryRequest
-	42, // 77: fulcrum.policy.v1.PolicyService.ListApprovals:input_type -> fulcrum.policy.v1.ListApprovalsRequest
-	44, // 78: fulcrum.policy.v1.PolicyService.UpdateApproval:input_type -> fulcrum.policy.v1.UpdateApprovalRequest
-	27, // 79: fulcrum.policy.v1.PolicyService.CreatePolicy:output_type -> fulcrum.policy.v1.CreatePolicyResponse
-	29, // 80: fulcrum.policy.v1.PolicyService.GetPolicy:output_type -> fulcrum.policy.v1.GetPolicyResponse
-	31, // 81: fulcrum.policy.v1.PolicyService.UpdatePolicy:output_type -> fulcrum.policy.v1.UpdatePolicyResponse
-	33, // 82: fulcrum.policy.v1.PolicyService.DeletePolicy:output_type -> fulcrum.policy.v1.DeletePolicyResponse
-	35, // 83: fulcrum.policy.v1.PolicyService.ListPolicies:output_type -> fulcrum.policy.v1.ListPoliciesResponse
-	37, // 84: fulcrum.policy.v1.PolicyService.EvaluatePolicy:output_type -> fulcrum.policy.v1.EvaluatePolicyResponse
-	39, // 85: fulcrum.policy.v1.PolicyService.EvaluatePolicies:output_type -> fulcrum.policy.v1.EvaluatePoliciesResponse
-	41, // 86: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:output_type -> fulcrum.policy.v1.GetEvaluationHistoryResponse
-	43, // 87: fulcrum.policy.v1.PolicyService.ListApprovals:output_type -> fulcrum.policy.v1.ListApprovalsResponse
-	45, // 88: fulcrum.policy.v1.PolicyService.UpdateApproval:output_type -> fulcrum.policy.v1.UpdateApprovalResponse
-	79, // [79:89] is the sub-list for method output_type
-	69, // [69:79] is the sub-list for method input_type
-	69, // [69:69] is the sub-list for extension type_name
-	69, // [69:69] is the sub-list for extension extendee
-	0,  // [0:69] is the sub-list for field type_name
+	51, // 22: fulcrum.policy.v1.PolicyTestInput.budget_remaining_usd:type_name -> fulcrum.policy.v1.PolicyTestInput.BudgetRemainingUsdEntry
+	60, // 23: fulcrum.policy.v1.PolicyTestWant.decision:type_name -> fulcrum.governance.v1.Decision
+	16, // 24: fulcrum.policy.v1.PolicyRule.conditions:type_name -> fulcrum.policy.v1.PolicyCondition
+	19, // 25: fulcrum.policy.v1.PolicyRule.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	3,  // 26: fulcrum.policy.v1.PolicyRule.rule_type:type_name -> fulcrum.policy.v1.RuleType
+	4,  // 27: fulcrum.policy.v1.PolicyCondition.condition_type:type_name -> fulcrum.policy.v1.ConditionType
+	5,  // 28: fulcrum.policy.v1.PolicyCondition.operator:type_name -> fulcrum.policy.v1.ConditionOperator
+	61, // 29: fulcrum.policy.v1.PolicyCondition.list_value:type_name -> google.protobuf.ListValue
+	16, // 30: fulcrum.policy.v1.PolicyCondition.nested_conditions:type_name -> fulcrum.policy.v1.PolicyCondition
+	6,  // 31: fulcrum.policy.v1.PolicyCondition.logical_operator:type_name -> fulcrum.policy.v1.LogicalOperator
+	17, // 32: fulcrum.policy.v1.PolicyCondition.spike:type_name -> fulcrum.policy.v1.SpikeBaseline
+	7,  // 33: fulcrum.policy.v1.PolicyAction.action_type:type_name -> fulcrum.policy.v1.ActionType
+	52, // 34: fulcrum.policy.v1.PolicyAction.parameters:type_name -> fulcrum.policy.v1.PolicyAction.ParametersEntry
+	8,  // 35: fulcrum.policy.v1.PolicyAction.severity:type_name -> fulcrum.policy.v1.SeverityLevel
+	9,  // 36: fulcrum.policy.v1.PolicyScope.phases:type_name -> fulcrum.policy.v1.ExecutionPhase
+	9,  // 37: fulcrum.policy.v1.EvaluationContext.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
+	53, // 38: fulcrum.policy.v1.EvaluationContext.attributes:type_name -> fulcrum.policy.v1.EvaluationContext.AttributesEntry
+	56, // 39: fulcrum.policy.v1.EvaluationContext.timestamp:type_name -> google.protobuf.Timestamp
+	10, // 40: fulcrum.policy.v1.EvaluationResult.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	23, // 41: fulcrum.policy.v1.EvaluationResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
+	19, // 42: fulcrum.policy.v1.EvaluationResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	54, // 43: fulcrum.policy.v1.EvaluationResult.metadata:type_name -> fulcrum.policy.v1.EvaluationResult.MetadataEntry
+	56, // 44: fulcrum.policy.v1.EvaluationResult.evaluated_at:type_name -> google.protobuf.Timestamp
+	21, // 45: fulcrum.policy.v1.EvaluationResult.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	56, // 46: fulcrum.policy.v1.Approval.created_at:type_name -> google.protobuf.Timestamp
+	55, // 47: fulcrum.policy.v1.Approval.metadata:type_name -> fulcrum.policy.v1.Approval.MetadataEntry
+	11, // 48: fulcrum.policy.v1.PolicyList.policies:type_name -> fulcrum.policy.v1.Policy
+	11, // 49: fulcrum.policy.v1.CreatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 50: fulcrum.policy.v1.CreatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 51: fulcrum.policy.v1.GetPolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 52: fulcrum.policy.v1.UpdatePolicyRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	11, // 53: fulcrum.policy.v1.UpdatePolicyResponse.policy:type_name -> fulcrum.policy.v1.Policy
+	0,  // 54: fulcrum.policy.v1.ListPoliciesRequest.status:type_name -> fulcrum.policy.v1.PolicyStatus
+	3,  // 55: fulcrum.policy.v1.ListPoliciesRequest.rule_type:type_name -> fulcrum.policy.v1.RuleType
+	11, // 56: fulcrum.policy.v1.ListPoliciesResponse.policies:type_name -> fulcrum.policy.v1.Policy
+	21, // 57: fulcrum.policy.v1.EvaluatePolicyRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	22, // 58: fulcrum.policy.v1.EvaluatePolicyResponse.result:type_name -> fulcrum.policy.v1.EvaluationResult
+	21, // 59: fulcrum.policy.v1.EvaluatePoliciesRequest.context:type_name -> fulcrum.policy.v1.EvaluationContext
+	22, // 60: fulcrum.policy.v1.EvaluatePoliciesResponse.results:type_name -> fulcrum.policy.v1.EvaluationResult
+	10, // 61: fulcrum.policy.v1.EvaluatePoliciesResponse.final_decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	19, // 62: fulcrum.policy.v1.EvaluatePoliciesResponse.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	56, // 63: fulcrum.policy.v1.GetEvaluationHistoryRequest.start_time:type_name -> google.protobuf.Timestamp
+	56, // 64: fulcrum.policy.v1.GetEvaluationHistoryRequest.end_time:type_name -> google.protobuf.Timestamp
+	10, // 65: fulcrum.policy.v1.GetEvaluationHistoryRequest.decision:type_name -> fulcrum.policy.v1.EvaluationDecision
+	22, // 66: fulcrum.policy.v1.GetEvaluationHistoryResponse.evaluations:type_name -> fulcrum.policy.v1.EvaluationResult
+	24, // 67: fulcrum.policy.v1.ListApprovalsResponse.approvals:type_name -> fulcrum.policy.v1.Approval
+	24, // 68: fulcrum.policy.v1.UpdateApprovalResponse.approval:type_name -> fulcrum.policy.v1.Approval
+	18, // 69: fulcrum.policy.v1.PolicyTestInput.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
+	26, // 70: fulcrum.policy.v1.PolicyService.CreatePolicy:input_type -> fulcrum.policy.v1.CreatePolicyRequest
+	28, // 71: fulcrum.policy.v1.PolicyService.GetPolicy:input_type -> fulcrum.policy.v1.GetPolicyRequest
+	30, // 72: fulcrum.policy.v1.PolicyService.UpdatePolicy:input_type -> fulcrum.policy.v1.UpdatePolicyRequest
+	32, // 73: fulcrum.policy.v1.PolicyService.DeletePolicy:input_type -> fulcrum.policy.v1.DeletePolicyRequest
+	34, // 74: fulcrum.policy.v1.PolicyService.ListPolicies:input_type -> fulcrum.policy.v1.ListPoliciesRequest
+	36, // 75: fulcrum.policy.v1.PolicyService.EvaluatePolicy:input_type -> fulcrum.policy.v1.EvaluatePolicyRequest
+	38, // 76: fulcrum.policy.v1.PolicyService.EvaluatePolicies:input_type -> fulcrum.policy.v1.EvaluatePoliciesRequest
+	40, // 77: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:input_type -> fulcrum.policy.v1.GetEvaluationHistoryRequest
+	42, // 78: fulcrum.policy.v1.PolicyService.ListApprovals:input_type -> fulcrum.policy.v1.ListApprovalsRequest
+	44, // 79: fulcrum.policy.v1.PolicyService.UpdateApproval:input_type -> fulcrum.policy.v1.UpdateApprovalRequest
+	27, // 80: fulcrum.policy.v1.PolicyService.CreatePolicy:output_type -> fulcrum.policy.v1.CreatePolicyResponse
+	29, // 81: fulcrum.policy.v1.PolicyService.GetPolicy:output_type -> fulcrum.policy.v1.GetPolicyResponse
+	31, // 82: fulcrum.policy.v1.PolicyService.UpdatePolicy:output_type -> fulcrum.policy.v1.UpdatePolicyResponse
+	33, // 83: fulcrum.policy.v1.PolicyService.DeletePolicy:output_type -> fulcrum.policy.v1.DeletePolicyResponse
+	35, // 84: fulcrum.policy.v1.PolicyService.ListPolicies:output_type -> fulcrum.policy.v1.ListPoliciesResponse
+	37, // 85: fulcrum.policy.v1.PolicyService.EvaluatePolicy:output_type -> fulcrum.policy.v1.EvaluatePolicyResponse
+	39, // 86: fulcrum.policy.v1.PolicyService.EvaluatePolicies:output_type -> fulcrum.policy.v1.EvaluatePoliciesResponse
+	41, // 87: fulcrum.policy.v1.PolicyService.GetEvaluationHistory:output_type -> fulcrum.policy.v1.GetEvaluationHistoryResponse
+	43, // 88: fulcrum.policy.v1.PolicyService.ListApprovals:output_type -> fulcrum.policy.v1.ListApprovalsResponse
+	45, // 89: fulcrum.policy.v1.PolicyService.UpdateApproval:output_type -> fulcrum.policy.v1.UpdateApprovalResponse
+	80, // [80:90] is the sub-list for method output_type
+	70, // [70:80] is the sub-list for method input_type
+	70, // [70:70] is the sub-list for extension type_name
+	70, // [70:70] is the sub-list for extension extendee
+	0,  // [0:70] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_policy_v1_policy_proto_init() }
@@ -4221,7 +4236,7 @@ func file_fulcrum_policy_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_policy_v1_policy_proto_rawDesc), len(file_fulcrum_policy_v1_policy_proto_rawDesc)),
 			NumEnums:      11,
-			NumMessages:   44,
+			NumMessages:   45,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -155,7 +155,8 @@ type Facts struct {
 	Estimate   *v11.Estimate          `protobuf:"bytes,14,opt,name=estimate,proto3" json:"estimate,omitempty"`
 	// Unix nanoseconds; the engine never reads a clock of its own.
 	TimeUnixNano int64 `protobuf:"varint,15,opt,name=time_unix_nano,json=timeUnixNano,proto3" json:"time_unix_nano,omitempty"`
-	// Used share of budgets by name, percent.
+	// Used share of budgets by name, percent: of those that
+	// EvaluateResponse.budgets names. It was read before; the ledger enforces.
 	BudgetUsedPercent map[string]float64 `protobuf:"bytes,16,rep,name=budget_used_percent,json=budgetUsedPercent,proto3" json:"budget_used_percent,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
 	// Envelope metadata and limits that act as rules.
 	AllowedTools  []string         `protobuf:"bytes,17,rep,name=allowed_tools,json=allowedTools,proto3" json:"allowed_tools,omitempty"`
@@ -168,9 +169,11 @@ type Facts struct {
 	// What the fields that spikes are looked for in came to before, by the keys of
 	// EvaluateResponse.baselines. A history without values is here with none; one
 	// that is not here is unknown.
-	Statistics    map[string]*v1.FieldStatistics `protobuf:"bytes,21,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Statistics map[string]*v1.FieldStatistics `protobuf:"bytes,21,rep,name=statistics,proto3" json:"statistics,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// What is left of budgets by name, in USD.
+	BudgetRemainingUsd map[string]float64 `protobuf:"bytes,22,rep,name=budget_remaining_usd,json=budgetRemainingUsd,proto3" json:"budget_remaining_usd,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"fixed64,2,opt,name=value"`
+	unknownFields      protoimpl.UnknownFields
+	sizeCache          protoimpl.SizeCache
 }
 
 func (x *Facts) Reset() {
@@ -346,6 +349,13 @@ func (x *Facts) GetHistory() map[string]float64 {
 func (x *Facts) GetStatistics() map[string]*v1.FieldStatistics {
 	if x != nil {
 		return x.Statistics
+	}
+	return nil
+}
+
+func (x *Facts) GetBudgetRemainingUsd() map[string]float64 {
+	if x != nil {
+		return x.BudgetRemainingUsd
 	}
 	return nil
 }
@@ -592,7 +602,10 @@ type EvaluateResponse struct {
 	History []*v11.Obligation `protobuf:"bytes,14,rep,name=history,proto3" json:"history,omitempty"`
 	// The histories that policies, in force or in the shadow, compare fields with:
 	// Facts.statistics should have had each.
-	Baselines     []*Baseline `protobuf:"bytes,15,rep,name=baselines,proto3" json:"baselines,omitempty"`
+	Baselines []*Baseline `protobuf:"bytes,15,rep,name=baselines,proto3" json:"baselines,omitempty"`
+	// Names that policies, in force or in the shadow, may ask about as budgets:
+	// Facts should have had the standing of each that is one.
+	Budgets       []string `protobuf:"bytes,16,rep,name=budgets,proto3" json:"budgets,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -728,6 +741,13 @@ func (x *EvaluateResponse) GetHistory() []*v11.Obligation {
 func (x *EvaluateResponse) GetBaselines() []*Baseline {
 	if x != nil {
 		return x.Baselines
+	}
+	return nil
+}
+
+func (x *EvaluateResponse) GetBudgets() []string {
+	if x != nil {
+		return x.Budgets
 	}
 	return nil
 }
@@ -1549,8 +1569,7 @@ var File_fulcrum_policyengine_v1_evaluation_proto protoreflect.FileDescriptor
 
 const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\n" +
-	"(fulcrum/policyengine/v1/evaluation.proto\x12\x17fulcrum.policyengine.v1\x1a\x1bbuf/validate/validate.proto\x1a&fulcrum/governance/v1/governance.proto\x1a\x1efulcrum/policy/v1/policy.proto\x1a*fulcrum/policylifecycle/v1/lifecycle.proto\x1a\x1cgoogle/protobuf/struct.proto\"\x9e\n" +
-	"\n" +
+	"(fulcrum/policyengine/v1/evaluation.proto\x12\x17fulcrum.policyengine.v1\x1a\x1bbuf/validate/validate.proto\x1a&fulcrum/governance/v1/governance.proto\x1a\x1efulcrum/policy/v1/policy.proto\x1a*fulcrum/policylifecycle/v1/lifecycle.proto\x1a\x1cgoogle/protobuf/struct.proto\"\xcf\v\n" +
 	"\x05Facts\x12\x1f\n" +
 	"\vworkflow_id\x18\x01 \x01(\tR\n" +
 	"workflowId\x12\x1f\n" +
@@ -1584,7 +1603,8 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\ahistory\x18\x14 \x03(\v2+.fulcrum.policyengine.v1.Facts.HistoryEntryR\ahistory\x12N\n" +
 	"\n" +
 	"statistics\x18\x15 \x03(\v2..fulcrum.policyengine.v1.Facts.StatisticsEntryR\n" +
-	"statistics\x1a=\n" +
+	"statistics\x12h\n" +
+	"\x14budget_remaining_usd\x18\x16 \x03(\v26.fulcrum.policyengine.v1.Facts.BudgetRemainingUsdEntryR\x12budgetRemainingUsd\x1a=\n" +
 	"\x0fAttributesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\x1aD\n" +
@@ -1596,7 +1616,10 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01\x1aa\n" +
 	"\x0fStatisticsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x128\n" +
-	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01B\r\n" +
+	"\x05value\x18\x02 \x01(\v2\".fulcrum.policy.v1.FieldStatisticsR\x05value:\x028\x01\x1aE\n" +
+	"\x17BudgetRemainingUsdEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value:\x028\x01B\r\n" +
 	"\v_input_textB\x0e\n" +
 	"\f_output_text\"\xfc\x01\n" +
 	"\x0fEvaluateRequest\x12<\n" +
@@ -1623,7 +1646,7 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\x05error\x18\n" +
 	" \x01(\tR\x05error\x12\x1c\n" +
 	"\tterminate\x18\v \x01(\bR\tterminate\x127\n" +
-	"\areasons\x18\f \x03(\v2\x1d.fulcrum.governance.v1.ReasonR\areasons\"\x8a\x06\n" +
+	"\areasons\x18\f \x03(\v2\x1d.fulcrum.governance.v1.ReasonR\areasons\"\xa4\x06\n" +
 	"\x10EvaluateResponse\x12;\n" +
 	"\bdecision\x18\x01 \x01(\x0e2\x1f.fulcrum.governance.v1.DecisionR\bdecision\x12?\n" +
 	"\aresults\x18\x02 \x03(\v2%.fulcrum.policyengine.v1.PolicyResultR\aresults\x127\n" +
@@ -1640,7 +1663,8 @@ const file_fulcrum_policyengine_v1_evaluation_proto_rawDesc = "" +
 	"\tdefaulted\x18\f \x01(\bR\tdefaulted\x12@\n" +
 	"\ashadows\x18\r \x03(\v2&.fulcrum.policyengine.v1.ShadowOutcomeR\ashadows\x12;\n" +
 	"\ahistory\x18\x0e \x03(\v2!.fulcrum.governance.v1.ObligationR\ahistory\x12?\n" +
-	"\tbaselines\x18\x0f \x03(\v2!.fulcrum.policyengine.v1.BaselineR\tbaselines\"\x84\x01\n" +
+	"\tbaselines\x18\x0f \x03(\v2!.fulcrum.policyengine.v1.BaselineR\tbaselines\x12\x18\n" +
+	"\abudgets\x18\x10 \x03(\tR\abudgets\"\x84\x01\n" +
 	"\bBaseline\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x1b\n" +
 	"\tpolicy_id\x18\x02 \x01(\tR\bpolicyId\x12\x14\n" +
@@ -1730,7 +1754,7 @@ func file_fulcrum_policyengine_v1_evaluation_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_policyengine_v1_evaluation_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_fulcrum_policyengine_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
+var file_fulcrum_policyengine_v1_evaluation_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_fulcrum_policyengine_v1_evaluation_proto_goTypes = []any{
 	(PolicyOutcome)(0),             // 0: fulcrum.policyengine.v1.PolicyOutcome
 	(ProblemSeverity)(0),           // 1: fulcrum.policyengine.v1.ProblemSeverity
@@ -1755,73 +1779,75 @@ var file_fulcrum_policyengine_v1_evaluation_proto_goTypes = []any{
 	nil,                            // 20: fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
 	nil,                            // 21: fulcrum.policyengine.v1.Facts.HistoryEntry
 	nil,                            // 22: fulcrum.policyengine.v1.Facts.StatisticsEntry
-	(v1.ExecutionPhase)(0),         // 23: fulcrum.policy.v1.ExecutionPhase
-	(*v11.Action)(nil),             // 24: fulcrum.governance.v1.Action
-	(*v11.Estimate)(nil),           // 25: fulcrum.governance.v1.Estimate
-	(*structpb.Struct)(nil),        // 26: google.protobuf.Struct
-	(v11.Decision)(0),              // 27: fulcrum.governance.v1.Decision
-	(*v1.RuleMatch)(nil),           // 28: fulcrum.policy.v1.RuleMatch
-	(*v1.PolicyAction)(nil),        // 29: fulcrum.policy.v1.PolicyAction
-	(*v11.Reason)(nil),             // 30: fulcrum.governance.v1.Reason
-	(*v11.Obligation)(nil),         // 31: fulcrum.governance.v1.Obligation
-	(*v1.Policy)(nil),              // 32: fulcrum.policy.v1.Policy
-	(*v12.TestPolicyResponse)(nil), // 33: fulcrum.policylifecycle.v1.TestPolicyResponse
-	(*v1.FieldStatistics)(nil),     // 34: fulcrum.policy.v1.FieldStatistics
+	nil,                            // 23: fulcrum.policyengine.v1.Facts.BudgetRemainingUsdEntry
+	(v1.ExecutionPhase)(0),         // 24: fulcrum.policy.v1.ExecutionPhase
+	(*v11.Action)(nil),             // 25: fulcrum.governance.v1.Action
+	(*v11.Estimate)(nil),           // 26: fulcrum.governance.v1.Estimate
+	(*structpb.Struct)(nil),        // 27: google.protobuf.Struct
+	(v11.Decision)(0),              // 28: fulcrum.governance.v1.Decision
+	(*v1.RuleMatch)(nil),           // 29: fulcrum.policy.v1.RuleMatch
+	(*v1.PolicyAction)(nil),        // 30: fulcrum.policy.v1.PolicyAction
+	(*v11.Reason)(nil),             // 31: fulcrum.governance.v1.Reason
+	(*v11.Obligation)(nil),         // 32: fulcrum.governance.v1.Obligation
+	(*v1.Policy)(nil),              // 33: fulcrum.policy.v1.Policy
+	(*v12.TestPolicyResponse)(nil), // 34: fulcrum.policylifecycle.v1.TestPolicyResponse
+	(*v1.FieldStatistics)(nil),     // 35: fulcrum.policy.v1.FieldStatistics
 }
 var file_fulcrum_policyengine_v1_evaluation_proto_depIdxs = []int32{
-	23, // 0: fulcrum.policyengine.v1.Facts.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
+	24, // 0: fulcrum.policyengine.v1.Facts.phase:type_name -> fulcrum.policy.v1.ExecutionPhase
 	19, // 1: fulcrum.policyengine.v1.Facts.attributes:type_name -> fulcrum.policyengine.v1.Facts.AttributesEntry
-	24, // 2: fulcrum.policyengine.v1.Facts.action:type_name -> fulcrum.governance.v1.Action
-	25, // 3: fulcrum.policyengine.v1.Facts.estimate:type_name -> fulcrum.governance.v1.Estimate
+	25, // 2: fulcrum.policyengine.v1.Facts.action:type_name -> fulcrum.governance.v1.Action
+	26, // 3: fulcrum.policyengine.v1.Facts.estimate:type_name -> fulcrum.governance.v1.Estimate
 	20, // 4: fulcrum.policyengine.v1.Facts.budget_used_percent:type_name -> fulcrum.policyengine.v1.Facts.BudgetUsedPercentEntry
-	26, // 5: fulcrum.policyengine.v1.Facts.extra:type_name -> google.protobuf.Struct
+	27, // 5: fulcrum.policyengine.v1.Facts.extra:type_name -> google.protobuf.Struct
 	21, // 6: fulcrum.policyengine.v1.Facts.history:type_name -> fulcrum.policyengine.v1.Facts.HistoryEntry
 	22, // 7: fulcrum.policyengine.v1.Facts.statistics:type_name -> fulcrum.policyengine.v1.Facts.StatisticsEntry
-	2,  // 8: fulcrum.policyengine.v1.EvaluateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
-	0,  // 9: fulcrum.policyengine.v1.PolicyResult.outcome:type_name -> fulcrum.policyengine.v1.PolicyOutcome
-	27, // 10: fulcrum.policyengine.v1.PolicyResult.decision:type_name -> fulcrum.governance.v1.Decision
-	28, // 11: fulcrum.policyengine.v1.PolicyResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
-	29, // 12: fulcrum.policyengine.v1.PolicyResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
-	30, // 13: fulcrum.policyengine.v1.PolicyResult.reasons:type_name -> fulcrum.governance.v1.Reason
-	27, // 14: fulcrum.policyengine.v1.EvaluateResponse.decision:type_name -> fulcrum.governance.v1.Decision
-	4,  // 15: fulcrum.policyengine.v1.EvaluateResponse.results:type_name -> fulcrum.policyengine.v1.PolicyResult
-	30, // 16: fulcrum.policyengine.v1.EvaluateResponse.reasons:type_name -> fulcrum.governance.v1.Reason
-	31, // 17: fulcrum.policyengine.v1.EvaluateResponse.obligations:type_name -> fulcrum.governance.v1.Obligation
-	7,  // 18: fulcrum.policyengine.v1.EvaluateResponse.shadows:type_name -> fulcrum.policyengine.v1.ShadowOutcome
-	31, // 19: fulcrum.policyengine.v1.EvaluateResponse.history:type_name -> fulcrum.governance.v1.Obligation
-	6,  // 20: fulcrum.policyengine.v1.EvaluateResponse.baselines:type_name -> fulcrum.policyengine.v1.Baseline
-	27, // 21: fulcrum.policyengine.v1.ShadowOutcome.decision:type_name -> fulcrum.governance.v1.Decision
-	30, // 22: fulcrum.policyengine.v1.ShadowOutcome.reasons:type_name -> fulcrum.governance.v1.Reason
-	27, // 23: fulcrum.policyengine.v1.ShadowOutcome.live:type_name -> fulcrum.governance.v1.Decision
-	32, // 24: fulcrum.policyengine.v1.ValidateRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	1,  // 25: fulcrum.policyengine.v1.Problem.severity:type_name -> fulcrum.policyengine.v1.ProblemSeverity
-	9,  // 26: fulcrum.policyengine.v1.ValidateResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
-	32, // 27: fulcrum.policyengine.v1.TestRequest.policy:type_name -> fulcrum.policy.v1.Policy
-	33, // 28: fulcrum.policyengine.v1.TestResponse.report:type_name -> fulcrum.policylifecycle.v1.TestPolicyResponse
-	14, // 29: fulcrum.policyengine.v1.SimulateRequest.changes:type_name -> fulcrum.policyengine.v1.SimulateChanges
-	2,  // 30: fulcrum.policyengine.v1.SimulateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
-	32, // 31: fulcrum.policyengine.v1.SimulateChanges.policies:type_name -> fulcrum.policy.v1.Policy
-	16, // 32: fulcrum.policyengine.v1.SimulateResponse.decisions:type_name -> fulcrum.policyengine.v1.SimulatedDecision
-	27, // 33: fulcrum.policyengine.v1.SimulatedDecision.before:type_name -> fulcrum.governance.v1.Decision
-	27, // 34: fulcrum.policyengine.v1.SimulatedDecision.after:type_name -> fulcrum.governance.v1.Decision
-	30, // 35: fulcrum.policyengine.v1.SimulatedDecision.reasons:type_name -> fulcrum.governance.v1.Reason
-	9,  // 36: fulcrum.policyengine.v1.ValidateToolResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
-	34, // 37: fulcrum.policyengine.v1.Facts.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
-	3,  // 38: fulcrum.policyengine.v1.EvaluationService.Evaluate:input_type -> fulcrum.policyengine.v1.EvaluateRequest
-	8,  // 39: fulcrum.policyengine.v1.EvaluationService.Validate:input_type -> fulcrum.policyengine.v1.ValidateRequest
-	11, // 40: fulcrum.policyengine.v1.EvaluationService.Test:input_type -> fulcrum.policyengine.v1.TestRequest
-	13, // 41: fulcrum.policyengine.v1.EvaluationService.Simulate:input_type -> fulcrum.policyengine.v1.SimulateRequest
-	17, // 42: fulcrum.policyengine.v1.EvaluationService.ValidateTool:input_type -> fulcrum.policyengine.v1.ValidateToolRequest
-	5,  // 43: fulcrum.policyengine.v1.EvaluationService.Evaluate:output_type -> fulcrum.policyengine.v1.EvaluateResponse
-	10, // 44: fulcrum.policyengine.v1.EvaluationService.Validate:output_type -> fulcrum.policyengine.v1.ValidateResponse
-	12, // 45: fulcrum.policyengine.v1.EvaluationService.Test:output_type -> fulcrum.policyengine.v1.TestResponse
-	15, // 46: fulcrum.policyengine.v1.EvaluationService.Simulate:output_type -> fulcrum.policyengine.v1.SimulateResponse
-	18, // 47: fulcrum.policyengine.v1.EvaluationService.ValidateTool:output_type -> fulcrum.policyengine.v1.ValidateToolResponse
-	43, // [43:48] is the sub-list for method output_type
-	38, // [38:43] is the sub-list for method input_type
-	38, // [38:38] is the sub-list for extension type_name
-	38, // [38:38] is the sub-list for extension extendee
-	0,  // [0:38] is the sub-list for field type_name
+	23, // 8: fulcrum.policyengine.v1.Facts.budget_remaining_usd:type_name -> fulcrum.policyengine.v1.Facts.BudgetRemainingUsdEntry
+	2,  // 9: fulcrum.policyengine.v1.EvaluateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
+	0,  // 10: fulcrum.policyengine.v1.PolicyResult.outcome:type_name -> fulcrum.policyengine.v1.PolicyOutcome
+	28, // 11: fulcrum.policyengine.v1.PolicyResult.decision:type_name -> fulcrum.governance.v1.Decision
+	29, // 12: fulcrum.policyengine.v1.PolicyResult.matched_rules:type_name -> fulcrum.policy.v1.RuleMatch
+	30, // 13: fulcrum.policyengine.v1.PolicyResult.actions:type_name -> fulcrum.policy.v1.PolicyAction
+	31, // 14: fulcrum.policyengine.v1.PolicyResult.reasons:type_name -> fulcrum.governance.v1.Reason
+	28, // 15: fulcrum.policyengine.v1.EvaluateResponse.decision:type_name -> fulcrum.governance.v1.Decision
+	4,  // 16: fulcrum.policyengine.v1.EvaluateResponse.results:type_name -> fulcrum.policyengine.v1.PolicyResult
+	31, // 17: fulcrum.policyengine.v1.EvaluateResponse.reasons:type_name -> fulcrum.governance.v1.Reason
+	32, // 18: fulcrum.policyengine.v1.EvaluateResponse.obligations:type_name -> fulcrum.governance.v1.Obligation
+	7,  // 19: fulcrum.policyengine.v1.EvaluateResponse.shadows:type_name -> fulcrum.policyengine.v1.ShadowOutcome
+	32, // 20: fulcrum.policyengine.v1.EvaluateResponse.history:type_name -> fulcrum.governance.v1.Obligation
+	6,  // 21: fulcrum.policyengine.v1.EvaluateResponse.baselines:type_name -> fulcrum.policyengine.v1.Baseline
+	28, // 22: fulcrum.policyengine.v1.ShadowOutcome.decision:type_name -> fulcrum.governance.v1.Decision
+	31, // 23: fulcrum.policyengine.v1.ShadowOutcome.reasons:type_name -> fulcrum.governance.v1.Reason
+	28, // 24: fulcrum.policyengine.v1.ShadowOutcome.live:type_name -> fulcrum.governance.v1.Decision
+	33, // 25: fulcrum.policyengine.v1.ValidateRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	1,  // 26: fulcrum.policyengine.v1.Problem.severity:type_name -> fulcrum.policyengine.v1.ProblemSeverity
+	9,  // 27: fulcrum.policyengine.v1.ValidateResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
+	33, // 28: fulcrum.policyengine.v1.TestRequest.policy:type_name -> fulcrum.policy.v1.Policy
+	34, // 29: fulcrum.policyengine.v1.TestResponse.report:type_name -> fulcrum.policylifecycle.v1.TestPolicyResponse
+	14, // 30: fulcrum.policyengine.v1.SimulateRequest.changes:type_name -> fulcrum.policyengine.v1.SimulateChanges
+	2,  // 31: fulcrum.policyengine.v1.SimulateRequest.facts:type_name -> fulcrum.policyengine.v1.Facts
+	33, // 32: fulcrum.policyengine.v1.SimulateChanges.policies:type_name -> fulcrum.policy.v1.Policy
+	16, // 33: fulcrum.policyengine.v1.SimulateResponse.decisions:type_name -> fulcrum.policyengine.v1.SimulatedDecision
+	28, // 34: fulcrum.policyengine.v1.SimulatedDecision.before:type_name -> fulcrum.governance.v1.Decision
+	28, // 35: fulcrum.policyengine.v1.SimulatedDecision.after:type_name -> fulcrum.governance.v1.Decision
+	31, // 36: fulcrum.policyengine.v1.SimulatedDecision.reasons:type_name -> fulcrum.governance.v1.Reason
+	9,  // 37: fulcrum.policyengine.v1.ValidateToolResponse.problems:type_name -> fulcrum.policyengine.v1.Problem
+	35, // 38: fulcrum.policyengine.v1.Facts.StatisticsEntry.value:type_name -> fulcrum.policy.v1.FieldStatistics
+	3,  // 39: fulcrum.policyengine.v1.EvaluationService.Evaluate:input_type -> fulcrum.policyengine.v1.EvaluateRequest
+	8,  // 40: fulcrum.policyengine.v1.EvaluationService.Validate:input_type -> fulcrum.policyengine.v1.ValidateRequest
+	11, // 41: fulcrum.policyengine.v1.EvaluationService.Test:input_type -> fulcrum.policyengine.v1.TestRequest
+	13, // 42: fulcrum.policyengine.v1.EvaluationService.Simulate:input_type -> fulcrum.policyengine.v1.SimulateRequest
+	17, // 43: fulcrum.policyengine.v1.EvaluationService.ValidateTool:input_type -> fulcrum.policyengine.v1.ValidateToolRequest
+	5,  // 44: fulcrum.policyengine.v1.EvaluationService.Evaluate:output_type -> fulcrum.policyengine.v1.EvaluateResponse
+	10, // 45: fulcrum.policyengine.v1.EvaluationService.Validate:output_type -> fulcrum.policyengine.v1.ValidateResponse
+	12, // 46: fulcrum.policyengine.v1.EvaluationService.Test:output_type -> fulcrum.policyengine.v1.TestResponse
+	15, // 47: fulcrum.policyengine.v1.EvaluationService.Simulate:output_type -> fulcrum.policyengine.v1.SimulateResponse
+	18, // 48: fulcrum.policyengine.v1.EvaluationService.ValidateTool:output_type -> fulcrum.policyengine.v1.ValidateToolResponse
+	44, // [44:49] is the sub-list for method output_type
+	39, // [39:44] is the sub-list for method input_type
+	39, // [39:39] is the sub-list for extension type_name
+	39, // [39:39] is the sub-list for extension extendee
+	0,  // [0:39] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_policyengine_v1_evaluation_proto_init() }
@@ -1837,7 +1863,7 @@ func file_fulcrum_policyengine_v1_evaluation_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_policyengine_v1_evaluation_proto_rawDesc), len(file_fulcrum_policyengine_v1_evaluation_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   21,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -50,6 +50,9 @@ const (
 	// LedgerServiceGetReservationProcedure is the fully-qualified name of the LedgerService's
 	// GetReservation RPC.
 	LedgerServiceGetReservationProcedure = "/fulcrum.budget.v1.LedgerService/GetReservation"
+	// LedgerServiceGetStandingsProcedure is the fully-qualified name of the LedgerService's
+	// GetStandings RPC.
+	LedgerServiceGetStandingsProcedure = "/fulcrum.budget.v1.LedgerService/GetStandings"
 	// LedgerServiceTakeSliceProcedure is the fully-qualified name of the LedgerService's TakeSlice RPC.
 	LedgerServiceTakeSliceProcedure = "/fulcrum.budget.v1.LedgerService/TakeSlice"
 	// LedgerServiceReturnSliceProcedure is the fully-qualified name of the LedgerService's ReturnSlice
@@ -81,6 +84,9 @@ type LedgerServiceClient interface {
 	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
 	// GetReservation returns one reservation and its state.
 	GetReservation(context.Context, *v1.GetReservationRequest) (*v1.GetReservationResponse, error)
+	// GetStandings says how far budgets are used that policies ask about by name.
+	// It is read, not held: by the time it is heard it may have changed.
+	GetStandings(context.Context, *v1.GetStandingsRequest) (*v1.GetStandingsResponse, error)
 	// TakeSlice sets the limits of an envelope aside in the envelopes above it:
 	// from then on the envelope's actions draw on its own limits only, and what
 	// they are charged moves from held to spent above. All or none, once for each
@@ -146,6 +152,12 @@ func NewLedgerServiceClient(httpClient connect.HTTPClient, baseURL string, opts 
 			connect.WithSchema(ledgerServiceMethods.ByName("GetReservation")),
 			connect.WithClientOptions(opts...),
 		),
+		getStandings: connect.NewClient[v1.GetStandingsRequest, v1.GetStandingsResponse](
+			httpClient,
+			baseURL+LedgerServiceGetStandingsProcedure,
+			connect.WithSchema(ledgerServiceMethods.ByName("GetStandings")),
+			connect.WithClientOptions(opts...),
+		),
 		takeSlice: connect.NewClient[v1.TakeSliceRequest, v1.TakeSliceResponse](
 			httpClient,
 			baseURL+LedgerServiceTakeSliceProcedure,
@@ -170,6 +182,7 @@ type ledgerServiceClient struct {
 	release        *connect.Client[v1.ReleaseRequest, v1.ReleaseResponse]
 	renew          *connect.Client[v1.RenewRequest, v1.RenewResponse]
 	getReservation *connect.Client[v1.GetReservationRequest, v1.GetReservationResponse]
+	getStandings   *connect.Client[v1.GetStandingsRequest, v1.GetStandingsResponse]
 	takeSlice      *connect.Client[v1.TakeSliceRequest, v1.TakeSliceResponse]
 	returnSlice    *connect.Client[v1.ReturnSliceRequest, v1.ReturnSliceResponse]
 }
@@ -233,6 +246,15 @@ func (c *ledgerServiceClient) GetReservation(ctx context.Context, req *v1.GetRes
 	return nil, err
 }
 
+// GetStandings calls fulcrum.budget.v1.LedgerService.GetStandings.
+func (c *ledgerServiceClient) GetStandings(ctx context.Context, req *v1.GetStandingsRequest) (*v1.GetStandingsResponse, error) {
+	response, err := c.getStandings.CallUnary(ctx, connect.NewRequest(req))
+	if response != nil {
+		return response.Msg, err
+	}
+	return nil, err
+}
+
 // TakeSlice calls fulcrum.budget.v1.LedgerService.TakeSlice.
 func (c *ledgerServiceClient) TakeSlice(ctx context.Context, req *v1.TakeSliceRequest) (*v1.TakeSliceResponse, error) {
 	response, err := c.takeSlice.CallUnary(ctx, connect.NewRequest(req))
@@ -275,6 +297,9 @@ type LedgerServiceHandler interface {
 	Renew(context.Context, *v1.RenewRequest) (*v1.RenewResponse, error)
 	// GetReservation returns one reservation and its state.
 	GetReservation(context.Context, *v1.GetReservationRequest) (*v1.GetReservationResponse, error)
+	// GetStandings says how far budgets are used that policies ask about by name.
+	// It is read, not held: by the time it is heard it may have changed.
+	GetStandings(context.Context, *v1.GetStandingsRequest) (*v1.GetStandingsResponse, error)
 	// TakeSlice sets the limits of an envelope aside in the envelopes above it:
 	// from then on the envelope's actions draw on its own limits only, and what
 	// they are charged moves from held to spent above. All or none, once for each
@@ -336,6 +361,12 @@ func NewLedgerServiceHandler(svc LedgerServiceHandler, opts ...connect.HandlerOp
 		connect.WithSchema(ledgerServiceMethods.ByName("GetReservation")),
 		connect.WithHandlerOptions(opts...),
 	)
+	ledgerServiceGetStandingsHandler := connect.NewUnaryHandlerSimple(
+		LedgerServiceGetStandingsProcedure,
+		svc.GetStandings,
+		connect.WithSchema(ledgerServiceMethods.ByName("GetStandings")),
+		connect.WithHandlerOptions(opts...),
+	)
 	ledgerServiceTakeSliceHandler := connect.NewUnaryHandlerSimple(
 		LedgerServiceTakeSliceProcedure,
 		svc.TakeSlice,
@@ -364,6 +395,8 @@ func NewLedgerServiceHandler(svc LedgerServiceHandler, opts ...connect.HandlerOp
 			ledgerServiceRenewHandler.ServeHTTP(w, r)
 		case LedgerServiceGetReservationProcedure:
 			ledgerServiceGetReservationHandler.ServeHTTP(w, r)
+		case LedgerServiceGetStandingsProcedure:
+			ledgerServiceGetStandingsHandler.ServeHTTP(w, r)
 		case LedgerServiceTakeSliceProcedure:
 			ledgerServiceTakeSliceHandler.ServeHTTP(w, r)
 		case LedgerServiceReturnSliceProcedure:
@@ -403,6 +436,10 @@ func (UnimplementedLedgerServiceHandler) Renew(context.Context, *v1.RenewRequest
 
 func (UnimplementedLedgerServiceHandler) GetReservation(context.Context, *v1.GetReservationRequest) (*v1.GetReservationResponse, error) {
 	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("fulcrum.budget.v1.LedgerService.GetReservation is not implemented"))
+}
+
+func (UnimplementedLedgerServiceHandler) GetStandings(context.Context, *v1.GetStandingsRequest) (*v1.GetStandingsResponse, error) {
+	return nil, connect.NewError(connect.CodeUnimplemented, errors.New("fulcrum.budget.v1.LedgerService.GetStandings is not implemented"))
 }
 
 func (UnimplementedLedgerServiceHandler) TakeSlice(context.Context, *v1.TakeSliceRequest) (*v1.TakeSliceResponse, error) {

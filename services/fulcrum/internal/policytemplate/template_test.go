@@ -25,7 +25,7 @@ func TestEveryTemplateFillsWithItsDefaults(t *testing.T) {
 		}
 	}
 	want := []string{
-		"business-hours", "call-limit", "code-injection-guard", "cost-cap-per-request", "daily-budget-guard", "external-sharing-block", "high-value-approval",
+		"business-hours", "call-limit", "code-injection-guard", "cost-cap-per-request", "cost-spike-approval", "daily-budget-guard", "external-sharing-block", "high-value-approval",
 		"model-allow-list", "never-after", "parallel-limit", "pii-shield", "rate-limit-burst", "rate-limit-standard", "tool-deny-list",
 	}
 	if !slices.Equal(names, want) {

@@ -41,14 +41,16 @@ func (q *Queries) BaselineTenants(ctx context.Context, arg BaselineTenantsParams
 }
 
 const baselines = `-- name: Baselines :many
-select id, samples, mean, sqrt(variance)::double precision as deviation
-  from fulcrum.baselines
- where tenant_id = $1 and id = any($2::uuid[])
+select x.id, x.samples, x.mean, sqrt(x.variance)::double precision as deviation
+  from (select unnest($1::uuid[]) as id) i
+ cross join lateral (
+       select b.id, b.samples, b.mean, b.variance from fulcrum.baselines b
+        where b.tenant_id = $2 and b.id = i.id offset 0) x
 `
 
 type BaselinesParams struct {
-	TenantID uuid.UUID
 	Ids      []uuid.UUID
+	TenantID uuid.UUID
 }
 
 type BaselinesRow struct {
@@ -59,7 +61,7 @@ type BaselinesRow struct {
 }
 
 func (q *Queries) Baselines(ctx context.Context, arg BaselinesParams) ([]BaselinesRow, error) {
-	rows, err := q.db.Query(ctx, baselines, arg.TenantID, arg.Ids)
+	rows, err := q.db.Query(ctx, baselines, arg.Ids, arg.TenantID)
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,11 @@
 select fulcrum.learn_baselines(@tenant_ids::uuid[], @ids::uuid[], @labels::text[], @seen::double precision[]);
 
 -- name: Baselines :many
-select id, samples, mean, sqrt(variance)::double precision as deviation
-  from fulcrum.baselines
- where tenant_id = @tenant_id and id = any(@ids::uuid[]);
+select x.id, x.samples, x.mean, sqrt(x.variance)::double precision as deviation
+  from (select unnest(@ids::uuid[]) as id) i
+ cross join lateral (
+       select b.id, b.samples, b.mean, b.variance from fulcrum.baselines b
+        where b.tenant_id = @tenant_id and b.id = i.id offset 0) x;
 
 -- name: BaselineTenants :many
 select fulcrum.gateway_baseline_tenants(@after::uuid, @lim::integer)::uuid as tenant_id;

@@ -88,8 +88,9 @@ func BenchmarkOneDecision(b *testing.B) {
 	})
 }
 
-// What a limit costs beside a decision without one: alone, and with many callers
-// on counters of their own or on one that they share.
+// What a limit costs beside a decision without one, and what a value for a history
+// does: alone, and with many callers on counters of their own or on one that they
+// share.
 func BenchmarkLimitedDecision(b *testing.B) {
 	d := dbtest.New(b)
 	tenant := dbtest.Tenant(b, d)
@@ -120,6 +121,8 @@ func BenchmarkLimitedDecision(b *testing.B) {
 		{"a window of its own", func() *decision.Entry { return takes(tenant, map[uuid.UUID]quota.Limit{uuid.New(): window(10)}) }},
 		{"a window for all", func() *decision.Entry { return takes(tenant, map[uuid.UUID]quota.Limit{shared: window(1 << 40)}) }},
 		{"a window for all, which is full", func() *decision.Entry { return takes(tenant, map[uuid.UUID]quota.Limit{shared: window(1)}) }},
+		{"a history of its own", func() *decision.Entry { return learns(tenant, map[uuid.UUID]float64{uuid.New(): 1}) }},
+		{"a history for all", func() *decision.Entry { return learns(tenant, map[uuid.UUID]float64{shared: 1}) }},
 	} {
 		for _, callers := range []int{1, 64} {
 			b.Run(fmt.Sprintf("%s/%d callers", tt.name, callers), func(b *testing.B) {

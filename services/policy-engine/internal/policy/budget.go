@@ -53,10 +53,10 @@ func budgetsOf(needs []need) (names []string) {
 // looks there at all, every text in it. What it computes is not found, and is
 // unknown to it.
 func literalBudgets(rules []*ast.Rule) (names []string) {
-	looks := false
+	looks, seen := false, map[string]bool{}
 	add := func(name string) {
-		if name != "" && len(name) <= maxBudgetName && len(names) < maxBudgets && !slices.Contains(names, name) {
-			names = append(names, name)
+		if name != "" && len(name) <= maxBudgetName && len(names) < maxBudgets && !seen[name] {
+			names, seen[name] = append(names, name), true
 		}
 	}
 	for _, r := range rules {

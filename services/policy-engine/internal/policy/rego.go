@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
@@ -124,7 +125,10 @@ func compileRego(text string) (*regoProgram, error) {
 	if len(problems) > 0 {
 		return nil, problemsError(problems)
 	}
-	p := &regoProgram{limits: limits, budgets: literalBudgets(m.Rules())}
+	p := &regoProgram{limits: limits}
+	if strings.Contains(text, "budget") {
+		p.budgets = literalBudgets(m.Rules())
+	}
 	var names []string
 	for _, r := range m.Rules() {
 		head := r.Head.Ref()

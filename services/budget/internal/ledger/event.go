@@ -78,6 +78,16 @@ func (b *Books) announce(w *Window, ref Ref, s catalog.Subject) {
 	}
 }
 
+// rearm sees to it that thresholds which the window is short of again, because
+// its limit was raised or spending taken back, are announced anew when they are
+// reached anew. What a budget that is not configured any more had announced
+// stays.
+func (w *Window) rearm() {
+	if reached := w.passed(w.thresholds); reached < w.ReachedBP && len(w.thresholds) > 0 {
+		w.ReachedBP, w.changed = reached, true
+	}
+}
+
 func (w *Window) crossing(bp int32) EventType {
 	if w.Mode == catalog.Prepaid {
 		if catalog.LowBalance(bp) > 0 {

@@ -96,7 +96,7 @@ func (c *Correct) Apply(b *Books) (Answer, error) {
 	done.New, done.Windows = c.Cost, windows
 	b.correct(done)
 	b.Writes.Events = append(b.Writes.Events, Event{
-		Type: CostCorrected, Ref: c.Ref, Subject: res.Subject, At: b.Now, Model: charged.Model, PriceVersion: c.Version, Correction: done,
+		Type: CostCorrected, Ref: c.Ref, Subject: res.Subject, At: b.Now, Correction: done,
 	})
 	return corrected(c.Cost, c.Version), nil
 }

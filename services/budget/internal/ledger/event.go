@@ -44,7 +44,7 @@ type Event struct {
 	Cached, Reasoning      int64
 	Late, Failed           bool
 
-	Correction *Correction // CostCorrected
+	Correction *Correction // CostCorrected, and ChargeCorrected if it is of a charge
 	Debt       int64       // WalletOverdrawn: nano-USD by which this charge went below zero
 	Movement   *Movement   // WalletMoved, ChargeCorrected
 	Actor      string      // who did it by hand, or ""

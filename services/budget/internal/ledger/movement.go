@@ -141,8 +141,9 @@ func (m *Move) Apply(b *Books) (Answer, error) {
 	}
 	tx := b.transaction(m.Tenant, m.Reservation, string(m.Kind))
 	done.ID = tx.id
+	var charge *Correction
 	if m.Reservation != uuid.Nil {
-		m.correct(b, tx.id, windows)
+		charge = m.correct(b, tx.id, windows)
 	}
 	for _, w := range windows {
 		m.apply(b, tx, w)
@@ -153,7 +154,7 @@ func (m *Move) Apply(b *Books) (Answer, error) {
 	mirror.reprice(tx, amount.Amounts{amount.Cost: max(m.Cost, 0)}, amount.Amounts{amount.Cost: max(-m.Cost, 0)})
 	b.Movements[done.MovementKey] = done
 	b.Writes.Movements = append(b.Writes.Movements, done)
-	m.tell(b, done, touched)
+	m.tell(b, done, charge, touched)
 	return Answer{Movement: done, States: states(windows, amount.Amounts{})}, nil
 }
 
@@ -196,10 +197,11 @@ func (m *Move) charged(b *Books) error {
 }
 
 // correct says what the charge costs from now on, for the summaries, too.
-func (m *Move) correct(b *Books, transaction uuid.UUID, windows []*Window) {
+func (m *Move) correct(b *Books, transaction uuid.UUID, windows []*Window) *Correction {
 	c := b.correction(b.Reservations[m.Of()], b.Ends[m.Of()].charge(), transaction, HandVersion)
 	c.New, c.Windows = c.Old+money.Nano(m.Cost), windows
 	b.correct(c)
+	return c
 }
 
 // possible refuses what an account does not have.
@@ -238,8 +240,8 @@ func (m *Move) apply(b *Books, tx *posting, w *Window) {
 	w.rearm()
 }
 
-func (m *Move) tell(b *Books, done *Movement, windows []*Window) {
-	e := Event{Type: WalletMoved, Ref: m.Of(), At: b.Now, Movement: done, Actor: m.Actor, Reason: m.Reason}
+func (m *Move) tell(b *Books, done *Movement, charge *Correction, windows []*Window) {
+	e := Event{Type: WalletMoved, Ref: m.Of(), At: b.Now, Movement: done, Correction: charge, Actor: m.Actor, Reason: m.Reason}
 	if m.Kind == ByHand {
 		e.Type = ChargeCorrected
 	}

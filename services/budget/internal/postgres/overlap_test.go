@@ -52,8 +52,8 @@ func by(tenant uuid.UUID, n int64) *ledger.Reserve {
 	return r.Seal()
 }
 
-// Whatever paths holds take through the budgets, whatever becomes of them and
-// whoever changes the configuration meanwhile: two instances never wait for each
+// Whatever paths holds take through the budgets, whatever becomes of them, whoever
+// corrects them and changes the configuration meanwhile: two instances never wait for each
 // other in a circle, nothing fails, and the ledger adds up.
 func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 	t.Parallel()
@@ -89,7 +89,7 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 					continue
 				}
 				granted.Add(1)
-				switch rand.IntN(5) {
+				switch rand.IntN(6) {
 				case 0:
 					do(&ledger.Release{Ref: r.Ref, Key: "r"})
 				case 1:
@@ -100,6 +100,10 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 					again := *r
 					do(&again)
 					do(settle(r.Ref, 300)) // an overrun
+				case 3:
+					do(settle(r.Ref, 2))
+					do(&ledger.Correct{Ref: r.Ref, Rerate: uuid.New(), Cost: 4, Version: "v"})
+					do(byHand(r.Ref, -3, r.ID.String()))
 				default:
 					do(settle(r.Ref, 0))
 				}

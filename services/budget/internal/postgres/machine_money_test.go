@@ -231,8 +231,8 @@ func (x *machine) compare(t *rapid.T) {
 	}
 	for _, b := range x.all {
 		held, over := x.held(b), x.over(b)
-		if b.spent != (pair{}) || held != (pair{}) || b.credit != 0 {
-			want = append(want, line(b.id, b.start, b.credit, b.spent[0], b.spent[1], held[0], held[1], over[0], over[1], b.spent[0]-b.alone))
+		if n := [8]int64{b.credit, b.spent[0], b.spent[1], held[0], held[1], over[0], over[1], b.spent[0] - b.alone}; n != [8]int64{} {
+			want = append(want, line(b.id, b.start, n[:]...))
 		}
 	}
 	var told []string

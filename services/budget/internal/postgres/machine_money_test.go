@@ -66,7 +66,7 @@ func (x *machine) topUp(t *rapid.T) {
 }
 
 func (x *machine) refund(t *rapid.T) {
-	x.move(t, ledger.Refund, account, -rapid.Int64Range(1, 60).Draw(t, "cents")*cent)
+	x.move(t, ledger.Refund, account, -x.near(t, rapid.Int64Range(1, 60).Draw(t, "cents")*cent, x.open[account]))
 }
 
 func (x *machine) correctAccount(t *rapid.T) {

@@ -69,7 +69,7 @@ func TestTheLedgerIsTheModel(t *testing.T) {
 	defer func() { f.end() }()
 	rapid.Check(t, func(t *rapid.T) {
 		x := &machine{d: d, tenant: dbtestTenant(d), fleet: f, year: time.Now().UTC().Year(), model: &model{
-			terms: map[string]terms{"all": {limit: pair{100 * cent, 80}, paid: true}, "a": {limit: pair{60 * cent, 0}}, "b": {limit: pair{60 * cent, 50}}},
+			terms: map[string]terms{"all": {limit: pair{100 * cent, 80}, paid: true}, "a": {limit: pair{60 * cent, 0}}, "b": {limit: pair{40 * cent, 50}, mode: "throttle"}},
 			open:  make(map[string]*box),
 		}}
 		x.configure()
@@ -77,7 +77,7 @@ func TestTheLedgerIsTheModel(t *testing.T) {
 		x.box("a", 80, 95, 100).start = newYear(x.year)
 		x.box("b", 50, 100)
 		x.box(account, 50*cent, 20*cent, 0)
-		x.move(t, ledger.TopUp, account, int64(rapid.IntRange(0, 2).Draw(t, "credit"))*60*cent)
+		x.move(t, ledger.TopUp, account, int64(rapid.IntRange(0, 3).Draw(t, "credit"))*60*cent)
 		t.Repeat(map[string]func(*rapid.T){
 			"hold": x.hold, "hold together": x.holdTogether, "hold again": x.holdAgain, "renew": x.renew,
 			"settle": x.settle, "settle again": x.settleAgain, "charge without a hold": x.chargeDirectly, "release": x.release, "expire": x.expire,
@@ -143,25 +143,39 @@ func drawPair(t *rapid.T, least, most int64) pair {
 	return pair{rapid.Int64Range(least, most).Draw(t, "cents") * cent, rapid.Int64Range(0, most).Draw(t, "tokens")}
 }
 
-func (x *machine) newHold(t *rapid.T) *modelHold {
-	agent, n := drawAgent(t), drawPair(t, 1, 40)
+func (x *machine) newHold(t *rapid.T, agent string) *modelHold {
+	n := drawPair(t, 1, 40)
+	n[0] = x.near(t, n[0], x.drawn(agent)...)
 	op := hold(x.tenant, 0)
 	op.Subject.AgentID, op.Amounts = agent, n.amounts()
 	return &modelHold{ref: op.Ref, op: op.Seal(), in: x.drawn(agent), n: n, state: "held"}
 }
 
+// near is n, or sometimes what just fits in one of the boxes, or just does not:
+// most mistakes are there.
+func (x *machine) near(t *rapid.T, n int64, in ...*box) int64 {
+	edge := rapid.IntRange(-2, 1).Draw(t, "edge")
+	left, bounded := x.left(in[rapid.IntRange(0, len(in)-1).Draw(t, "box")], 0)
+	if edge < 0 || !bounded || left <= 0 {
+		return n
+	}
+	return left + int64(edge)*cent
+}
+
 func (x *machine) hold(t *rapid.T) {
-	h := x.newHold(t)
+	h := x.newHold(t, drawAgent(t))
 	a, err := x.do(t, h.op)
 	x.answered(t, h, a, err)
 }
 
-// holdTogether sends holds in one batch, which decides them one after the other.
+// holdTogether sends an agent's holds in one batch, which decides them one after
+// the other.
 func (x *machine) holdTogether(t *rapid.T) {
 	var ops []ledger.Op
 	var holds []*modelHold
+	agent := drawAgent(t)
 	for range rapid.IntRange(2, 4).Draw(t, "holds") {
-		h := x.newHold(t)
+		h := x.newHold(t, agent)
 		holds, ops = append(holds, h), append(ops, h.op)
 	}
 	results, err := x.instance(t).store.Flush(context.Background(), ops)

@@ -95,17 +95,22 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 				case 1:
 					do(&ledger.Renew{Ref: r.Ref, Key: "n", TTL: time.Minute})
 					do(&ledger.Expire{Ref: r.Ref}) // not yet
-					do(settle(r.Ref, 1))
+					do(settle(r.Ref, 0))
 				case 2:
 					again := *r
 					do(&again)
-					do(settle(r.Ref, 300)) // an overrun
-				case 3:
-					do(settle(r.Ref, 2))
-					do(&ledger.Correct{Ref: r.Ref, Rerate: uuid.New(), Cost: 4, Version: "v"})
-					do(byHand(r.Ref, -3, r.ID.String()))
-				default:
 					do(settle(r.Ref, 0))
+				default:
+					// An overrun, or less than was held; then as if it had never been, so
+					// that no budget runs dry and everything goes on being granted.
+					used := []int64{300, 2}[rand.IntN(2)]
+					if _, ok := do(settle(r.Ref, used)); !ok {
+						continue
+					}
+					if _, ok := do(&ledger.Correct{Ref: r.Ref, Rerate: uuid.New(), Cost: 4, Version: "v"}); ok {
+						used = 4
+					}
+					do(byHand(r.Ref, -used, r.ID.String()))
 				}
 			}
 		})
@@ -124,7 +129,7 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 	})
 	wg.Wait()
 	t.Logf("%d operations, %d holds granted, %d times unavailable", done.Load(), granted.Load(), moved.Load())
-	if granted.Load() == 0 || moved.Load() > done.Load()/100 {
+	if granted.Load() < done.Load()/20 || moved.Load() > done.Load()/100 {
 		t.Error("the ledger could not be worked with")
 	}
 	if n := dbtest.Count(t, d, `select deadlocks from pg_stat_database where datname = current_database()`); n != 0 {

@@ -69,7 +69,7 @@ func TestTheLedgerIsTheModel(t *testing.T) {
 	defer func() { f.end() }()
 	rapid.Check(t, func(t *rapid.T) {
 		x := &machine{d: d, tenant: dbtestTenant(d), fleet: f, year: time.Now().UTC().Year(), model: &model{
-			terms: map[string]terms{"all": {limit: pair{100 * cent, 80}, paid: true}, "a": {limit: pair{60 * cent, 0}}, "b": {limit: pair{40 * cent, 50}, mode: "throttle"}},
+			terms: map[string]terms{"all": {limit: pair{100 * cent, 80}}, "a": {limit: pair{60 * cent, 0}, paid: true}, "b": {limit: pair{40 * cent, 50}, mode: "throttle"}},
 			open:  make(map[string]*box),
 		}}
 		x.configure()
@@ -79,7 +79,7 @@ func TestTheLedgerIsTheModel(t *testing.T) {
 		x.box(account, 50*cent, 20*cent, 0)
 		x.move(t, ledger.TopUp, account, int64(rapid.IntRange(0, 3).Draw(t, "credit"))*60*cent)
 		t.Repeat(map[string]func(*rapid.T){
-			"hold": x.hold, "hold together": x.holdTogether, "hold again": x.holdAgain, "renew": x.renew,
+			"hold": x.hold, "hold another": x.hold, "hold together": x.holdTogether, "hold more together": x.holdTogether, // most of what happens "hold again": x.holdAgain, "renew": x.renew,
 			"settle": x.settle, "settle again": x.settleAgain, "charge without a hold": x.chargeDirectly, "release": x.release, "expire": x.expire,
 			"change a budget": x.change, "freeze or thaw": x.freeze, "a pause ends": x.endPause, "a year passes": x.passYear,
 			"top up": x.topUp, "refund": x.refund, "correct a charge": x.correctCharge, "correct an account": x.correctAccount, "other prices": x.reprice,

@@ -200,12 +200,6 @@ func dbtestTenant(d *dbtest.Database) uuid.UUID {
 	return id
 }
 
-func publishNow(d *dbtest.Database, tenant uuid.UUID, budgets ...*costv1.Budget) {
-	if err := put(context.Background(), d, tenant, &configv1.BudgetBundle{Budgets: budgets}); err != nil {
-		panic(err)
-	}
-}
-
 func mustAdmin(d *dbtest.Database, sql string) {
 	ctx := context.Background()
 	conn, err := pgx.Connect(ctx, d.AdminURL)

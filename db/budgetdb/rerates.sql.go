@@ -44,7 +44,7 @@ func (q *Queries) BeginRerate(ctx context.Context, arg BeginRerateParams) (int64
 const chargesOf = `-- name: ChargesOf :many
 select s.reservation_id, s.late, s.model, s.price_version, s.cost_nano, s.input_tokens, s.cached_tokens, s.cache_write_tokens,
     s.output_tokens, s.reasoning_tokens, s.llm_calls, s.created_at,
-    r.created_at as priced_at, coalesce(c.new_nano, s.cost_nano)::bigint as current_nano, coalesce(c.rerate_id = $1::uuid, false)::boolean as corrected
+    r.created_at as priced_at, coalesce(c.new_nano, s.cost_nano)::bigint as current_nano, coalesce(c.price_version, s.price_version)::text as current_version, coalesce(c.rerate_id = $1::uuid, false)::boolean as corrected
 from fulcrum.settlements s
 cross join lateral (
     select x.created_at
@@ -52,7 +52,7 @@ cross join lateral (
     where x.tenant_id = $2 and x.id = s.reservation_id
     offset 0) r
 left join lateral (
-    select x.new_nano, x.rerate_id
+    select x.new_nano, x.rerate_id, x.price_version
     from fulcrum.charge_corrections x
     where x.tenant_id = $2 and x.reservation_id = s.reservation_id
     order by x.number desc
@@ -87,6 +87,7 @@ type ChargesOfRow struct {
 	CreatedAt        time.Time
 	PricedAt         time.Time
 	CurrentNano      int64
+	CurrentVersion   string
 	Corrected        bool
 }
 
@@ -124,6 +125,7 @@ func (q *Queries) ChargesOf(ctx context.Context, arg ChargesOfParams) ([]Charges
 			&i.CreatedAt,
 			&i.PricedAt,
 			&i.CurrentNano,
+			&i.CurrentVersion,
 			&i.Corrected,
 		); err != nil {
 			return nil, err

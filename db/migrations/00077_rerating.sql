@@ -61,12 +61,16 @@ grant select, insert, update (finished_at, report) on fulcrum.price_rerates to f
 -- +goose Down
 drop table fulcrum.price_rerates;
 drop table fulcrum.charge_corrections;
+-- What was spent stays as it was corrected. The owner of the table sees no row of
+-- it while row level security is forced.
+alter table fulcrum.ledger_transactions no force row level security;
+update fulcrum.ledger_transactions set kind = 'charge' where kind = 'correction';
+alter table fulcrum.ledger_transactions force row level security;
 -- +goose StatementBegin
 do $$
 declare
     c record;
 begin
-    -- None there: a later migration has set the kinds, and took it back already.
     for c in select conname, pg_get_constraintdef(oid) as def from pg_constraint
         where conrelid = 'fulcrum.ledger_transactions'::regclass and contype = 'c' and pg_get_constraintdef(oid) like '%''settle''::text, ''correction''::text%'
     loop

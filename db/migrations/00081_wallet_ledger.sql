@@ -60,10 +60,24 @@ grant select, insert on fulcrum.ledger_movements to fulcrum_app;
 
 -- +goose Down
 drop table fulcrum.ledger_movements;
-delete from fulcrum.ledger_entries where from_account = 'external' or to_account = 'external'
-    or exists (select from fulcrum.budget_windows w where w.tenant_id = ledger_entries.tenant_id and w.budget_id = ledger_entries.budget_id and w.mode = 4);
-delete from fulcrum.ledger_transactions where kind in ('topup', 'refund', 'adjust', 'correction');
+-- The owner of the tables sees no row of them while row level security is forced.
+alter table fulcrum.budget_windows no force row level security;
+alter table fulcrum.reservation_parts no force row level security;
+alter table fulcrum.ledger_entries no force row level security;
+alter table fulcrum.ledger_transactions no force row level security;
+delete from fulcrum.ledger_entries where from_account = 'external' or to_account = 'external' or budget_id like 'wallet:%';
+update fulcrum.ledger_entries set budget_id = '' where budget_id = 'suspense';
+delete from fulcrum.ledger_transactions where kind in ('topup', 'refund', 'adjust');
+delete from fulcrum.ledger_transactions t where t.kind = 'correction' and t.reservation_id is null
+    and not exists (select from fulcrum.ledger_entries e where e.tenant_id = t.tenant_id and e.transaction_id = t.id);
+-- What was corrected in a budget alone is usage that came from elsewhere.
+update fulcrum.ledger_transactions set kind = 'carry' where kind = 'correction' and reservation_id is null;
+delete from fulcrum.reservation_parts where budget_id = 'suspense' or budget_id like 'wallet:%';
 delete from fulcrum.budget_windows where mode = 4 or budget_id = 'suspense';
+alter table fulcrum.budget_windows force row level security;
+alter table fulcrum.reservation_parts force row level security;
+alter table fulcrum.ledger_entries force row level security;
+alter table fulcrum.ledger_transactions force row level security;
 alter table fulcrum.ledger_entries
     drop constraint ledger_entries_check,
     add constraint ledger_entries_check check (from_account <> to_account
@@ -72,7 +86,7 @@ alter table fulcrum.ledger_entries
         and least(cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds) >= 0);
 alter table fulcrum.ledger_transactions
     drop constraint ledger_transactions_check,
-    add constraint ledger_transactions_check check (kind in ('hold', 'settle', 'release', 'expire', 'charge', 'limits', 'carry') and (kind in ('limits', 'carry') or reservation_id is not null));
+    add constraint ledger_transactions_check check (kind in ('hold', 'settle', 'correction', 'release', 'expire', 'charge', 'limits', 'carry') and (kind in ('limits', 'carry') or reservation_id is not null));
 comment on column fulcrum.budget_windows.budget_id is 'the budget''s id, or envelope:<id> for the limits an envelope carries';
 comment on column fulcrum.budget_windows.mode is 'fulcrum.cost.v1.BudgetMode: 1 hard, 2 soft, 3 throttle';
 comment on column fulcrum.budget_windows.reached_bp is 'highest threshold announced in this window, in hundredths of a percent';

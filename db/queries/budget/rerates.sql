@@ -4,7 +4,7 @@
 -- however large the tables are.
 select s.reservation_id, s.late, s.model, s.price_version, s.cost_nano, s.input_tokens, s.cached_tokens, s.cache_write_tokens,
     s.output_tokens, s.reasoning_tokens, s.llm_calls, s.created_at,
-    r.created_at as priced_at, coalesce(c.new_nano, s.cost_nano)::bigint as current_nano, coalesce(c.rerate_id = @rerate_id::uuid, false)::boolean as corrected
+    r.created_at as priced_at, coalesce(c.new_nano, s.cost_nano)::bigint as current_nano, coalesce(c.price_version, s.price_version)::text as current_version, coalesce(c.rerate_id = @rerate_id::uuid, false)::boolean as corrected
 from fulcrum.settlements s
 cross join lateral (
     select x.created_at
@@ -12,7 +12,7 @@ cross join lateral (
     where x.tenant_id = @tenant_id and x.id = s.reservation_id
     offset 0) r
 left join lateral (
-    select x.new_nano, x.rerate_id
+    select x.new_nano, x.rerate_id, x.price_version
     from fulcrum.charge_corrections x
     where x.tenant_id = @tenant_id and x.reservation_id = s.reservation_id
     order by x.number desc

@@ -419,6 +419,9 @@ func TestACorrectionIsAppendedAndStatementsTellOfIt(t *testing.T) {
 	if _, err := s.books.CorrectCharge(p.ctx, &ledgerv1.CorrectChargeRequest{WalletId: p.wallet, AmountNano: dollar, Reason: "r", IdempotencyKey: "e"}); err != nil {
 		t.Errorf("of the wallet alone: %v", err)
 	}
+	if spent, err := s.costs.GetSpendSummary(p.ctx, &costv1.GetSpendSummaryRequest{}); err != nil || spent.GetSummary().GetTotalCostUsd() != 3 {
+		t.Errorf("the summary: %v, %v; want what the action costs by now", spent, err)
+	}
 	if n := p.events("charge_corrected"); n != 2 {
 		t.Errorf("told %d times", n)
 	}

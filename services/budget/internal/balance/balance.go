@@ -34,6 +34,8 @@ func CheckSums(t testing.TB, adminURL string) {
 		"spent differs from the settlements":                        spentAgainstSettlements(),
 		"more is used than the limit and its overage":               overspent(),
 		"rollups differ from the settlements":                       rollupsAgainstSettlements("spend_rollups"),
+		"the hours of a window differ from what is spent in it":     hoursAgainstWindows,
+		"the costs of an envelope differ from its settlements":      envelopesAgainstSettlements,
 		"the credit of a wallet differs from what was put in":       creditAgainstMovements,
 		"a reservation without parts, or parts without reservation": orphans,
 	} {
@@ -107,14 +109,14 @@ const charged = `(select x.tenant_id, x.reservation_id, x.kind, x.total_tokens, 
 
 // spentAgainstSettlements leaves out windows with charges without a hold, which
 // have no parts, and those that took over usage from another period or were
-// corrected by hand. A wallet counts money alone.
+// corrected by hand by themselves. A wallet counts money alone.
 func spentAgainstSettlements() string {
 	return `select w.tenant_id::text, w.budget_id, w.cost_nano_spent, s.cost_nano from fulcrum.budget_windows w left join (
 		select p.tenant_id, p.budget_id, p.window_start, ` + each(", ", "sum(s.U) as U") + `
 		from fulcrum.reservation_parts p join ` + charged + ` on s.tenant_id = p.tenant_id and s.reservation_id = p.reservation_id
 		group by 1, 2, 3) s using (tenant_id, budget_id, window_start)
 		where not exists (select from fulcrum.ledger_transactions t join fulcrum.ledger_entries e on e.tenant_id = t.tenant_id and e.transaction_id = t.id
-			where (t.kind in ('charge', 'carry') or exists (select from fulcrum.ledger_movements m where m.tenant_id = t.tenant_id and m.id = t.id and m.kind = 'correction')) and e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start)
+			where (t.kind in ('charge', 'carry') or t.kind = 'correction' and t.reservation_id is null) and e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start)
 		and (w.cost_nano_spent <> coalesce(s.cost_nano, 0) or w.mode <> 4 and (` + each(" or ", `w.U_spent <> coalesce(s.U, 0)`) + `))`
 }
 
@@ -138,6 +140,27 @@ func rollupsAgainstSettlements(table string) string {
 		full join (select tenant_id, ` + each(", ", "sum(U) as U") + `, count(*) as n from ` + charged + ` where kind = 'settled' group by 1) b using (tenant_id)
 		where a.n is distinct from b.n or ` + each(" or ", "a.U is distinct from b.U")
 }
+
+// hoursAgainstWindows: what is spent in a window, but for what was taken over or
+// corrected in it alone, is the sum of its hours. Limits of an envelope have none.
+const hoursAgainstWindows = `
+	select w.tenant_id::text, w.budget_id, w.window_start::text, w.cost_nano_spent, e.alone, h.cost_nano from fulcrum.budget_windows w
+	left join (select tenant_id, budget_id, window_start, sum(cost_nano) as cost_nano from fulcrum.budget_hours group by 1, 2, 3) h using (tenant_id, budget_id, window_start)
+	left join (select e.tenant_id, e.budget_id, e.window_start, sum(case e.to_account when 'spent' then e.cost_nano else -e.cost_nano end) as alone
+		from fulcrum.ledger_entries e join fulcrum.ledger_transactions t on t.tenant_id = e.tenant_id and t.id = e.transaction_id
+		where 'spent' in (e.from_account, e.to_account) and (t.kind = 'carry' or t.kind = 'correction' and t.reservation_id is null)
+		group by 1, 2, 3) e using (tenant_id, budget_id, window_start)
+	where w.budget_id not like 'envelope:%' and w.cost_nano_spent <> coalesce(h.cost_nano, 0) + coalesce(e.alone, 0)`
+
+// envelopesAgainstSettlements adds up the charges of each envelope and model.
+const envelopesAgainstSettlements = `
+	select c.tenant_id::text, c.envelope_id, c.model, c.cost_nano, s.cost_nano from
+	(select tenant_id, envelope_id, model, cost_nano, charges from fulcrum.envelope_costs) c
+	full join (select s.tenant_id, r.envelope_id, x.model, sum(s.cost_nano) as cost_nano, count(*) as charges from ` + charged + `
+		join fulcrum.settlements x on x.tenant_id = s.tenant_id and x.reservation_id = s.reservation_id and x.kind = s.kind
+		join fulcrum.reservations r on r.tenant_id = s.tenant_id and r.id = s.reservation_id
+		where s.kind = 'settled' and r.envelope_id <> '' group by 1, 2, 3) s using (tenant_id, envelope_id, model)
+	where c.cost_nano is distinct from s.cost_nano or c.charges is distinct from s.charges`
 
 // creditAgainstMovements adds up a wallet's credit from both records of it.
 const creditAgainstMovements = `

@@ -44,8 +44,7 @@ func Encode(e ledger.Event) *busv1.Event {
 	case ledger.CostCorrected:
 		c := e.Correction
 		out.Action, out.Resource = "correct", "reservation:"+e.Ref.ID.String()
-		// The difference, so that whoever adds up costs goes on being right.
-		out.Cost = &busv1.CostFact{Model: e.Model, CostNano: int64(c.New - c.Old), PriceVersion: e.PriceVersion, ReservationId: e.Ref.ID.String()}
+		out.Cost = difference(e)
 		out.Payload = payload(map[string]any{"rerate_id": c.Rerate.String(), "old_usd": c.Old.USD(), "new_usd": c.New.USD()})
 	case ledger.BudgetOverrun:
 		out.Action, out.Resource = "settle", "reservation:"+e.Ref.ID.String()
@@ -65,6 +64,9 @@ func Encode(e ledger.Event) *busv1.Event {
 	case ledger.WalletMoved, ledger.ChargeCorrected:
 		out.Action, out.Resource, out.Actor = string(e.Movement.Kind), "movement:"+e.Movement.ID.String(), e.Actor
 		out.Payload = moved(e.Movement)
+		if e.Correction != nil {
+			out.Cost = difference(e)
+		}
 	default:
 		out.Action, out.Resource = "cross_threshold", "budget:"+e.Budget.Budget
 		out.Payload = crossing(e)
@@ -86,6 +88,13 @@ func cost(e ledger.Event) *busv1.CostFact {
 		PriceVersion:    e.PriceVersion,
 		ReservationId:   e.Ref.ID.String(),
 	}
+}
+
+// difference is what a correction changes of the cost of a charge, so that
+// whoever adds up costs goes on being right.
+func difference(e ledger.Event) *busv1.CostFact {
+	c := e.Correction
+	return &busv1.CostFact{Model: c.Model, CostNano: int64(c.New - c.Old), PriceVersion: c.PriceVersion, ReservationId: e.Ref.ID.String()}
 }
 
 func crossing(e ledger.Event) *structpb.Struct {

@@ -265,8 +265,6 @@ func (b *Books) configure(w *Window, d Draw) {
 		tx := b.transaction(w.Tenant, uuid.Nil, kindLimits)
 		b.overage(tx, w, was)
 	}
-	if reached := w.passed(w.thresholds); reached < w.ReachedBP {
-		w.ReachedBP, w.changed = reached, true // a raised limit is warned about anew
-	}
+	w.rearm() // a raised limit is warned about anew
 	b.announce(w, Ref{Tenant: w.Tenant}, catalog.Subject{})
 }

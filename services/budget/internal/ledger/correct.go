@@ -21,12 +21,16 @@ type Correct struct {
 	Version string // of the prices that say so
 }
 
-// Correction is a Correct that was done. The settlement stays as it was; the last
-// correction says what the charge costs.
+// HandVersion is the price version of a charge whose cost somebody put right by
+// hand: what a person decided, no price list overrules.
+const HandVersion = "by-hand"
+
+// Correction is a Correct that was done, or a Move of a charge. The settlement
+// stays as it was; the last correction says what the charge costs.
 type Correction struct {
 	Ref
 	Number       int32
-	Rerate       uuid.UUID
+	Rerate       uuid.UUID // or the Move's transaction
 	Old, New     money.Nano
 	PriceVersion string
 
@@ -49,21 +53,20 @@ func (c *Correct) Apply(b *Books) (Answer, error) {
 	if res == nil || charged == nil {
 		return Answer{}, fault.New(fault.NotFound, "there is no charge for reservation %s", c.ID).WithReason("CHARGE_NOT_FOUND")
 	}
-	old, number := money.Nano(charged.Charged[amount.Cost]), int32(1)
 	for _, earlier := range b.Corrections[c.Ref] {
 		if earlier.Rerate == c.Rerate {
 			return corrected(earlier.New, earlier.PriceVersion), nil
 		}
-		old, number = earlier.New, earlier.Number+1
 	}
-	if old == c.Cost {
-		return corrected(old, charged.PriceVersion), nil
+	done := b.correction(res, charged, c.Rerate, c.Version)
+	if done.Old == c.Cost || b.byHand(c.Ref) {
+		return corrected(done.Old, charged.PriceVersion), nil
 	}
 	windows, err := b.enter(b.parts(res))
 	if err != nil {
 		return Answer{}, err
 	}
-	up, down := amount.Amounts{amount.Cost: int64(max(c.Cost-old, 0))}, amount.Amounts{amount.Cost: int64(max(old-c.Cost, 0))}
+	up, down := amount.Amounts{amount.Cost: int64(max(c.Cost-done.Old, 0))}, amount.Amounts{amount.Cost: int64(max(done.Old-c.Cost, 0))}
 	mirror, err := b.mirror(res.Behind)
 	if err != nil {
 		return Answer{}, err
@@ -90,16 +93,38 @@ func (c *Correct) Apply(b *Books) (Answer, error) {
 	for _, w := range touched {
 		b.announce(w, c.Ref, res.Subject)
 	}
-	done := &Correction{
-		Ref: c.Ref, Number: number, Rerate: c.Rerate, Old: old, New: c.Cost, PriceVersion: c.Version,
-		Subject: res.Subject, Model: charged.Model, ChargedAt: charged.CreatedAt, Windows: windows,
-	}
-	b.Corrections[c.Ref] = append(b.Corrections[c.Ref], done)
-	b.Writes.Corrections = append(b.Writes.Corrections, done)
+	done.New, done.Windows = c.Cost, windows
+	b.correct(done)
 	b.Writes.Events = append(b.Writes.Events, Event{
-		Type: CostCorrected, Ref: c.Ref, Subject: res.Subject, At: b.Now, Model: charged.Model, PriceVersion: c.Version, Correction: done,
+		Type: CostCorrected, Ref: c.Ref, Subject: res.Subject, At: b.Now, Correction: done,
 	})
 	return corrected(c.Cost, c.Version), nil
+}
+
+// correction is the next one of a charge. New and Windows are still to be filled
+// in.
+func (b *Books) correction(res *Reservation, charged *Settlement, rerate uuid.UUID, version string) *Correction {
+	c := &Correction{
+		Ref: res.Ref, Number: 1, Rerate: rerate, Old: money.Nano(charged.Charged[amount.Cost]), PriceVersion: version,
+		Subject: res.Subject, Model: charged.Model, ChargedAt: charged.CreatedAt,
+	}
+	if done := b.Corrections[res.Ref]; len(done) > 0 {
+		last := done[len(done)-1]
+		c.Number, c.Old = last.Number+1, last.New
+	}
+	return c
+}
+
+// byHand reports whether the last correction of a charge was made by hand.
+func (b *Books) byHand(ref Ref) bool {
+	done := b.Corrections[ref]
+	return len(done) > 0 && done[len(done)-1].PriceVersion == HandVersion
+}
+
+// correct takes note of a correction whose money has moved.
+func (b *Books) correct(c *Correction) {
+	b.Corrections[c.Ref] = append(b.Corrections[c.Ref], c)
+	b.Writes.Corrections = append(b.Writes.Corrections, c)
 }
 
 func corrected(cost money.Nano, version string) Answer {
@@ -118,4 +143,5 @@ func (b *Books) reprice(tx *posting, w *Window, up, down amount.Amounts) {
 	b.post(tx, w, purse, Spent, up)
 	b.post(tx, w, Spent, purse, down)
 	b.overage(tx, w, was)
+	w.rearm()
 }

@@ -44,7 +44,7 @@ type Event struct {
 	Cached, Reasoning      int64
 	Late, Failed           bool
 
-	Correction *Correction // CostCorrected
+	Correction *Correction // CostCorrected, and ChargeCorrected if it is of a charge
 	Debt       int64       // WalletOverdrawn: nano-USD by which this charge went below zero
 	Movement   *Movement   // WalletMoved, ChargeCorrected
 	Actor      string      // who did it by hand, or ""
@@ -75,6 +75,16 @@ func (b *Books) announce(w *Window, ref Ref, s catalog.Subject) {
 			Type: w.crossing(bp), Ref: ref, Subject: s, At: b.Now,
 			Budget: &state, Threshold: bp, Window: w.WindowKey,
 		})
+	}
+}
+
+// rearm sees to it that thresholds which the window is short of again, because
+// its limit was raised or spending taken back, are announced anew when they are
+// reached anew. What a budget that is not configured any more had announced
+// stays.
+func (w *Window) rearm() {
+	if reached := w.passed(w.thresholds); reached < w.ReachedBP && len(w.thresholds) > 0 {
+		w.ReachedBP, w.changed = reached, true
 	}
 }
 

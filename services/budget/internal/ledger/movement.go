@@ -7,6 +7,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
+	"github.com/fulcrum-io/fulcrum/pkg/money"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/catalog"
 )
@@ -46,7 +47,8 @@ type Movement struct {
 
 // Move changes one account by hand, once for each Key: it adds Cost to the
 // credit of a wallet, or, ByHand, to what was spent of a wallet, of a
-// budget's open window, or of all that Reservation was charged to.
+// budget's open window, or of all that Reservation was charged to: only that
+// makes the charge itself cost something else, in the summaries, too.
 type Move struct {
 	Tenant      uuid.UUID
 	Key         string
@@ -139,6 +141,10 @@ func (m *Move) Apply(b *Books) (Answer, error) {
 	}
 	tx := b.transaction(m.Tenant, m.Reservation, string(m.Kind))
 	done.ID = tx.id
+	var charge *Correction
+	if m.Reservation != uuid.Nil {
+		charge = m.correct(b, tx.id, windows)
+	}
 	for _, w := range windows {
 		m.apply(b, tx, w)
 		if w.Mode == catalog.Prepaid {
@@ -148,7 +154,7 @@ func (m *Move) Apply(b *Books) (Answer, error) {
 	mirror.reprice(tx, amount.Amounts{amount.Cost: max(m.Cost, 0)}, amount.Amounts{amount.Cost: max(-m.Cost, 0)})
 	b.Movements[done.MovementKey] = done
 	b.Writes.Movements = append(b.Writes.Movements, done)
-	m.tell(b, done, touched)
+	m.tell(b, done, charge, touched)
 	return Answer{Movement: done, States: states(windows, amount.Amounts{})}, nil
 }
 
@@ -183,7 +189,19 @@ func (m *Move) charged(b *Books) error {
 		return fault.New(fault.Precondition, "the action was charged without a hold, to the budgets of its moment").
 			WithReason("CHARGED_WITHOUT_HOLD").WithHint("Correct the budget or the wallet instead.")
 	}
+	if cost := int64(b.correction(res, b.Ends[m.Of()].charge(), uuid.Nil, "").Old); cost+m.Cost < 0 {
+		return fault.New(fault.Precondition, "the action was charged %s by now: a correction cannot give back more", amount.Cost.Text(cost)).
+			WithReason("CORRECTION_TOO_LARGE")
+	}
 	return nil
+}
+
+// correct says what the charge costs from now on, for the summaries, too.
+func (m *Move) correct(b *Books, transaction uuid.UUID, windows []*Window) *Correction {
+	c := b.correction(b.Reservations[m.Of()], b.Ends[m.Of()].charge(), transaction, HandVersion)
+	c.New, c.Windows = c.Old+money.Nano(m.Cost), windows
+	b.correct(c)
+	return c
 }
 
 // possible refuses what an account does not have.
@@ -219,13 +237,11 @@ func (m *Move) apply(b *Books, tx *posting, w *Window) {
 	w.changed = true
 	w.owed += w.debt() - debt
 	b.overage(tx, w, was)
-	if reached := w.passed(w.thresholds); reached < w.ReachedBP {
-		w.ReachedBP = reached // announced anew when it is reached anew
-	}
+	w.rearm()
 }
 
-func (m *Move) tell(b *Books, done *Movement, windows []*Window) {
-	e := Event{Type: WalletMoved, Ref: m.Of(), At: b.Now, Movement: done, Actor: m.Actor, Reason: m.Reason}
+func (m *Move) tell(b *Books, done *Movement, charge *Correction, windows []*Window) {
+	e := Event{Type: WalletMoved, Ref: m.Of(), At: b.Now, Movement: done, Correction: charge, Actor: m.Actor, Reason: m.Reason}
 	if m.Kind == ByHand {
 		e.Type = ChargeCorrected
 	}

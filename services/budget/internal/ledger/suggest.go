@@ -58,7 +58,7 @@ func roomIn(windows []*Window) (room amount.Amounts, open bool) {
 			continue
 		}
 		for u, limit := range w.Limit {
-			if limit > 0 {
+			if w.bounds(amount.Unit(u)) {
 				room[u] = min(room[u], max(limit-w.Held[u]-w.Spent[u], 0))
 			}
 		}

@@ -54,7 +54,7 @@ func TestAWalletHoldsWhatItsBudgetHoldsAndRefusesBeyond(t *testing.T) {
 	t.Parallel()
 	s := prepaid(t)
 	a := s.must(s.hold(dollar))
-	if a.Granted || a.Reason != ledger.ReasonWalletExhausted || a.RefusedBy.Budget != "wallet:w" {
+	if a.Granted || a.Reason != ledger.ReasonWalletExhausted || a.RefusedBy.Budget != "wallet:w" || !a.Suggested.IsZero() {
 		t.Fatalf("an empty wallet: %+v", a)
 	}
 	s.topUp(10*dollar, "one")

@@ -102,10 +102,15 @@ func (w *Window) UsedPercent() (percent float64, ok bool) {
 	return percent, ok
 }
 
+// bounds reports whether the window limits a unit. No credit is a limit, too.
+func (w *Window) bounds(u amount.Unit) bool {
+	return w.Limit[u] > 0 || w.Mode == catalog.Prepaid && u == amount.Cost
+}
+
 // lacks returns the first unit of which ask does not fit, or false.
 func (w *Window) lacks(ask amount.Amounts) (amount.Unit, bool) {
 	for u, n := range ask {
-		if n > 0 && (w.Limit[u] > 0 || w.Mode == catalog.Prepaid && amount.Unit(u) == amount.Cost) && n > w.Limit[u]-w.Held[u]-w.Spent[u] {
+		if n > 0 && w.bounds(amount.Unit(u)) && n > w.Limit[u]-w.Held[u]-w.Spent[u] {
 			return amount.Unit(u), true
 		}
 	}
@@ -229,7 +234,7 @@ func (w *Window) stateOf(u amount.Unit, ask amount.Amounts) State {
 		Limit: w.Limit[u], Spent: w.Spent[u], Held: w.Held[u], Requested: ask[u],
 		Status: w.Status(),
 	}
-	if w.Limit[u] > 0 || w.Mode == catalog.Prepaid {
+	if w.bounds(u) {
 		s.Remaining = max(w.Limit[u]-w.Spent[u]-w.Held[u], 0)
 	}
 	if w.End.Before(never) {

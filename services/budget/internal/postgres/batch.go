@@ -67,6 +67,9 @@ func (b *batch) collect() {
 		if m, ok := b.ops[i].(*ledger.Move); ok {
 			b.movements.TenantIds = append(b.movements.TenantIds, m.Tenant)
 			b.movements.Keys = append(b.movements.Keys, m.Key)
+			if m.Reservation != uuid.Nil {
+				b.corrects.add(ref)
+			}
 		}
 		_, isReserve := b.ops[i].(*ledger.Reserve)
 		only, seen := reserves[ref]

@@ -48,9 +48,19 @@ var outboxAppend = outbox.Append
 
 func startWith(t testing.TB, d *dbtest.Database, o lane.Options, append postgres.Outbox) *instance {
 	t.Helper()
-	pool, err := db.Open(t.Context(), d.AppURL, db.Options{MaxConns: 6, SkipGate: true})
+	in, stop, err := run(d, o, append)
 	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return in
+}
+
+// run starts an instance, which stop ends.
+func run(d *dbtest.Database, o lane.Options, append postgres.Outbox) (in *instance, stop func(), err error) {
+	pool, err := db.Open(context.Background(), d.AppURL, db.Options{MaxConns: 6, SkipGate: true})
+	if err != nil {
+		return nil, nil, err
 	}
 	log := slog.New(slog.DiscardHandler)
 	catalogs := postgres.NewCatalogs(pool, log)
@@ -62,13 +72,12 @@ func startWith(t testing.TB, d *dbtest.Database, o lane.Options, append postgres
 			fast[0].Add(1)
 		}
 	}})
-	in := &instance{lane.New(store, o), store, &fast, catalogs, pool}
+	in = &instance{lane.New(store, o), store, &fast, catalogs, pool}
 
-	ctx, stop := context.WithCancel(context.WithoutCancel(t.Context()))
+	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); _ = in.Run(ctx) }()
-	t.Cleanup(func() { stop(); <-stopped; pool.Close() })
-	return in
+	return in, func() { cancel(); <-stopped; pool.Close() }, nil
 }
 
 // publish makes budgets the tenant's configuration, as the control plane would.
@@ -189,12 +198,6 @@ func dbtestTenant(d *dbtest.Database) uuid.UUID {
 		panic(err)
 	}
 	return id
-}
-
-func publishNow(d *dbtest.Database, tenant uuid.UUID, budgets ...*costv1.Budget) {
-	if err := put(context.Background(), d, tenant, &configv1.BudgetBundle{Budgets: budgets}); err != nil {
-		panic(err)
-	}
 }
 
 func mustAdmin(d *dbtest.Database, sql string) {

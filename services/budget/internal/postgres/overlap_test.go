@@ -52,8 +52,8 @@ func by(tenant uuid.UUID, n int64) *ledger.Reserve {
 	return r.Seal()
 }
 
-// Whatever paths holds take through the budgets, whatever becomes of them and
-// whoever changes the configuration meanwhile: two instances never wait for each
+// Whatever paths holds take through the budgets, whatever becomes of them, whoever
+// corrects them and changes the configuration meanwhile: two instances never wait for each
 // other in a circle, nothing fails, and the ledger adds up.
 func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 	t.Parallel()
@@ -89,19 +89,28 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 					continue
 				}
 				granted.Add(1)
-				switch rand.IntN(5) {
+				switch rand.IntN(6) {
 				case 0:
 					do(&ledger.Release{Ref: r.Ref, Key: "r"})
 				case 1:
 					do(&ledger.Renew{Ref: r.Ref, Key: "n", TTL: time.Minute})
 					do(&ledger.Expire{Ref: r.Ref}) // not yet
-					do(settle(r.Ref, 1))
+					do(settle(r.Ref, 0))
 				case 2:
 					again := *r
 					do(&again)
-					do(settle(r.Ref, 300)) // an overrun
-				default:
 					do(settle(r.Ref, 0))
+				default:
+					// An overrun, or less than was held; then as if it had never been, so
+					// that no budget runs dry and everything goes on being granted.
+					used := []int64{300, 2}[rand.IntN(2)]
+					if _, ok := do(settle(r.Ref, used)); !ok {
+						continue
+					}
+					if _, ok := do(&ledger.Correct{Ref: r.Ref, Rerate: uuid.New(), Cost: 4, Version: "v"}); ok {
+						used = 4
+					}
+					do(byHand(r.Ref, -used, r.ID.String()))
 				}
 			}
 		})
@@ -120,7 +129,7 @@ func TestOverlappingPathsNeverDeadlock(t *testing.T) {
 	})
 	wg.Wait()
 	t.Logf("%d operations, %d holds granted, %d times unavailable", done.Load(), granted.Load(), moved.Load())
-	if granted.Load() == 0 || moved.Load() > done.Load()/100 {
+	if granted.Load() < done.Load()/20 || moved.Load() > done.Load()/100 {
 		t.Error("the ledger could not be worked with")
 	}
 	if n := dbtest.Count(t, d, `select deadlocks from pg_stat_database where datname = current_database()`); n != 0 {

@@ -28,7 +28,7 @@ func (s *Store) Charges(ctx context.Context, r rerate.Request, id uuid.UUID, lim
 		rows, err := budgetdb.New(tx).ChargesOf(ctx, arg)
 		for _, row := range rows {
 			charges = append(charges, rerate.Charge{
-				ID: row.ReservationID, Model: row.Model, Version: row.PriceVersion, PricedAt: row.PricedAt.UTC(),
+				ID: row.ReservationID, Model: row.Model, Version: row.CurrentVersion, PricedAt: row.PricedAt.UTC(),
 				Cost: money.Nano(row.CurrentNano), Corrected: row.Corrected,
 				Usage: price.Usage{
 					Input: row.InputTokens, Cached: row.CachedTokens, CacheWrite: row.CacheWriteTokens,

@@ -92,7 +92,8 @@ func (s *Store) Flush(ctx context.Context, ops []ledger.Op) ([]Result, error) {
 // runs, the second not after the first, and could wait for one that waits for it.
 func split(ops []ledger.Op, left []int) (others, corrections []int) {
 	for _, i := range left {
-		if _, ok := ops[i].(*ledger.Correct); ok {
+		move, _ := ops[i].(*ledger.Move)
+		if _, ok := ops[i].(*ledger.Correct); ok || move != nil && move.Reservation != uuid.Nil {
 			corrections = append(corrections, i)
 		} else {
 			others = append(others, i)

@@ -45,7 +45,7 @@ func (r Request) hash() [32]byte {
 type Charge struct {
 	ID        uuid.UUID // of its reservation
 	Model     string
-	Version   string // of the prices it was made by
+	Version   string // of the prices it was made by, or that last corrected it
 	Usage     price.Usage
 	PricedAt  time.Time
 	Cost      money.Nano // after the corrections so far
@@ -200,7 +200,7 @@ func (x *Rerater) compare(ctx context.Context, prices *price.Table, report *Repo
 	}
 	var changes []change
 	for _, c := range charges {
-		if c.Version == "" || c.Version == ledger.HeldVersion {
+		if c.Version == "" || c.Version == ledger.HeldVersion || c.Version == ledger.HandVersion {
 			report.LeftAlone++
 			continue
 		}

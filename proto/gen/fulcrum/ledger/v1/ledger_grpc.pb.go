@@ -45,7 +45,8 @@ type BookkeepingServiceClient interface {
 	CheckLedger(ctx context.Context, in *CheckLedgerRequest, opts ...grpc.CallOption) (*CheckLedgerResponse, error)
 	// CorrectCharge adds a correction to what was spent, once for each
 	// idempotency key: of a settled action in every budget and wallet it was
-	// charged to, or of one budget or wallet alone.
+	// charged to and in the summaries, or of one budget or wallet alone. The
+	// summaries count each action once, so they know nothing of the latter.
 	CorrectCharge(ctx context.Context, in *CorrectChargeRequest, opts ...grpc.CallOption) (*CorrectChargeResponse, error)
 	// ListHolds returns holds that have not ended, those that run out first,
 	// first.
@@ -137,7 +138,8 @@ type BookkeepingServiceServer interface {
 	CheckLedger(context.Context, *CheckLedgerRequest) (*CheckLedgerResponse, error)
 	// CorrectCharge adds a correction to what was spent, once for each
 	// idempotency key: of a settled action in every budget and wallet it was
-	// charged to, or of one budget or wallet alone.
+	// charged to and in the summaries, or of one budget or wallet alone. The
+	// summaries count each action once, so they know nothing of the latter.
 	CorrectCharge(context.Context, *CorrectChargeRequest) (*CorrectChargeResponse, error)
 	// ListHolds returns holds that have not ended, those that run out first,
 	// first.

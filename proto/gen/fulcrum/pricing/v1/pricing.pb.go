@@ -1262,7 +1262,8 @@ type RerateReport struct {
 	ByBudget []*RerateLine `protobuf:"bytes,11,rep,name=by_budget,json=byBudget,proto3" json:"by_budget,omitempty"`
 	// Charges of the period that cost the same.
 	Unchanged int64 `protobuf:"varint,12,opt,name=unchanged,proto3" json:"unchanged,omitempty"`
-	// Charges left alone: their cost was stated by the caller, or is what was held.
+	// Charges left alone: their cost was stated by the caller, is what was held, or
+	// was put right by hand.
 	LeftAlone int64 `protobuf:"varint,13,opt,name=left_alone,json=leftAlone,proto3" json:"left_alone,omitempty"`
 	// Charges left alone because the list has no price for their model.
 	Unpriced      int64 `protobuf:"varint,14,opt,name=unpriced,proto3" json:"unpriced,omitempty"`

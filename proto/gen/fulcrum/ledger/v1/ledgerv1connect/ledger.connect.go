@@ -63,7 +63,8 @@ type BookkeepingServiceClient interface {
 	CheckLedger(context.Context, *v1.CheckLedgerRequest) (*v1.CheckLedgerResponse, error)
 	// CorrectCharge adds a correction to what was spent, once for each
 	// idempotency key: of a settled action in every budget and wallet it was
-	// charged to, or of one budget or wallet alone.
+	// charged to and in the summaries, or of one budget or wallet alone. The
+	// summaries count each action once, so they know nothing of the latter.
 	CorrectCharge(context.Context, *v1.CorrectChargeRequest) (*v1.CorrectChargeResponse, error)
 	// ListHolds returns holds that have not ended, those that run out first,
 	// first.
@@ -178,7 +179,8 @@ type BookkeepingServiceHandler interface {
 	CheckLedger(context.Context, *v1.CheckLedgerRequest) (*v1.CheckLedgerResponse, error)
 	// CorrectCharge adds a correction to what was spent, once for each
 	// idempotency key: of a settled action in every budget and wallet it was
-	// charged to, or of one budget or wallet alone.
+	// charged to and in the summaries, or of one budget or wallet alone. The
+	// summaries count each action once, so they know nothing of the latter.
 	CorrectCharge(context.Context, *v1.CorrectChargeRequest) (*v1.CorrectChargeResponse, error)
 	// ListHolds returns holds that have not ended, those that run out first,
 	// first.

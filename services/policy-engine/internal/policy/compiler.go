@@ -25,6 +25,7 @@ type Compiler struct {
 	breakers shared[sandbox.Breaker]
 	schemas  shared[toolschema.Schema]
 	units    shared[unit]
+	modules  shared[rulesProgram]
 	regos    shared[regoProgram]
 	test     func() (*rulesProgram, error)
 	slots    chan struct{} // one for each compilation at a time: it costs what a thousand decisions do

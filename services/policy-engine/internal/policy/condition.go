@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
+	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/sandbox"
 )
 
 // node is a condition, translated. Truth has three values, as in SQL: a
@@ -27,9 +28,11 @@ type leaf struct {
 	oneYes, oneNo string
 	indexed       bool        // OPA finds yes by hash
 	compares      *comparison // what it was made of, for lint; nil if that cannot be compared
-	// With an operation, yes is also sandbox.Scan's by that operation with
-	// operand, and no is by the other one.
-	op, otherOp, operand string
+	// With an operation, yes is also that a fact compares so with the operands,
+	// or does not: a row of a sandbox.Table.
+	op       sandbox.Op
+	opNot    bool
+	operands []operand
 }
 
 // need is a fact and the kinds that a comparison can use. The zero need is never

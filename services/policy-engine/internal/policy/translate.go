@@ -29,13 +29,14 @@ const (
 //	hit contains 4 if { input.s1; input.n2 == "wire"; input.n3 > 5000 }
 //	unsure contains 4 if { input.g0; input.s1; input.n2 == "wire"; not input.n3 <= 5000 }
 //
-// Lines of one comparison that OPA cannot index become rows: all with the same
-// fact, scope and operation are one rule.
+// Lines that compare single values only, which are most, are no rules: they become
+// rows of a table, and all of them together one rule that asks for those that hold.
+// What goes through lists stays a rule of its own.
 //
-//	hit contains no if { input.s1; some no in fulcrum.scan("has", input.n2, [[5, "secret"], [6, "internal"]]) }
-//	unsure contains no if { input.g1; input.s1; some no in {5, 6} }
+//	hit contains no if some no in fulcrum.rows("hit")
+//	unsure contains no if some no in fulcrum.rows("unsure")
 //
-// The input is flat and holds only what is asked for: n<i> is the i-th needed
+// The input is flat and holds only what rules ask for: n<i> is the i-th needed
 // fact in the kind needed, s<i> is true when the i-th scope applies, g<i> is true
 // when the i-th gap is open.
 type translator struct {
@@ -51,8 +52,9 @@ type translator struct {
 	hit     strings.Builder
 	unsure  strings.Builder
 
-	scans    []scanKey // in the order of their first rows
-	scanRows map[scanKey][]scanRow
+	rows   []sandbox.Row
+	inRego map[int]bool // needs that rules ask for
+	noRows bool         // every line is a rule, to compare
 
 	backends  Backends
 	questions []Question
@@ -75,7 +77,7 @@ type gap struct {
 }
 
 func newTranslator(b Backends) *translator {
-	return &translator{backends: b, needNo: map[need]int{}, scopeNo: map[string]int{}, gapNo: map[string]int{}, helpers: map[string]bool{}, scanRows: map[scanKey][]scanRow{}}
+	return &translator{backends: b, needNo: map[need]int{}, scopeNo: map[string]int{}, gapNo: map[string]int{}, helpers: map[string]bool{}, inRego: map[int]bool{}}
 }
 
 func (t *translator) problem(path string, err error) {
@@ -180,11 +182,24 @@ func (t *translator) line(scope int, r *policyv1.PolicyRule, literals []literal)
 	}
 	t.lines = append(t.lines, l)
 
-	if len(forms) == 1 && forms[0].op != "" && !forms[0].indexed {
-		t.row(no, scope, forms[0])
+	if !t.noRows && !slices.ContainsFunc(forms, func(f *leaf) bool { return f.op == sandbox.NoOp }) {
+		t.rows = append(t.rows, t.row(no, scope, forms))
 		return
 	}
 	t.conjunction(no, scope, l.needs, forms)
+}
+
+// row is line no as a row of a table.
+func (t *translator) row(no, scope int, forms []*leaf) sandbox.Row {
+	r := sandbox.Row{Line: no, Scope: scope}
+	for _, f := range forms {
+		one := sandbox.Test{Fact: t.need(f.need), Op: f.op, Not: f.opNot}
+		for _, o := range f.operands {
+			one.With = append(one.With, o.value())
+		}
+		r.Tests = append(r.Tests, one)
+	}
+	return r
 }
 
 // conjunction writes line no as rules of its own.
@@ -207,47 +222,6 @@ func within(scope int) string {
 		return ""
 	}
 	return "\tinput.s" + strconv.Itoa(scope) + "\n"
-}
-
-// scanKey is what the rows of one scan share.
-type scanKey struct {
-	scope, need int
-	op          string
-}
-
-type scanRow struct {
-	line int
-	form *leaf
-}
-
-// row adds line no to the scan it belongs to.
-func (t *translator) row(no, scope int, f *leaf) {
-	key := scanKey{scope, t.need(f.need), f.op}
-	if t.scanRows[key] == nil {
-		t.scans = append(t.scans, key)
-	}
-	t.scanRows[key] = append(t.scanRows[key], scanRow{no, f})
-}
-
-// writeScans writes the scans, once. A single row is cheaper as a rule.
-func (t *translator) writeScans() {
-	for _, key := range t.scans {
-		rows := t.scanRows[key]
-		if len(rows) == 1 {
-			t.conjunction(rows[0].line, key.scope, []int{key.need}, []*leaf{rows[0].form})
-			continue
-		}
-		fmt.Fprintf(&t.hit, "hit contains no if {\n%s\tsome no in %s(%q, input.n%d, [\n", within(key.scope), sandbox.Scan, key.op, key.need)
-		lines := make([]string, len(rows))
-		for i, r := range rows {
-			fmt.Fprintf(&t.hit, "\t\t[%d, %s],\n", r.line, r.form.operand)
-			lines[i] = strconv.Itoa(r.line)
-		}
-		t.hit.WriteString("\t])\n}\n")
-		fmt.Fprintf(&t.unsure, "unsure contains no if {\n\tinput.g%d\n%s\tsome no in {%s}\n}\n",
-			t.gap(gap{[]int{key.need}, []int{key.need}}), within(key.scope), strings.Join(lines, ", "))
-	}
-	t.scans = nil
 }
 
 // unknowns writes when line no is unsure. A comparison with an indexed constant is
@@ -288,7 +262,9 @@ func (t *translator) place(f *leaf, form string) string {
 			t.helpers[name] = true
 		}
 	}
-	form = strings.ReplaceAll(form, fact, "input.n"+strconv.Itoa(t.need(f.need)))
+	no := t.need(f.need)
+	t.inRego[no] = true
+	form = strings.ReplaceAll(form, fact, "input.n"+strconv.Itoa(no))
 	return "\t" + strings.ReplaceAll(form, "\n", "\n\t") + "\n"
 }
 
@@ -347,7 +323,6 @@ const rulesPackage = "fulcrum.rules"
 
 // module is the whole text.
 func (t *translator) module() string {
-	t.writeScans()
 	var b strings.Builder
 	b.WriteString("package " + rulesPackage + "\n\n")
 	var used []string
@@ -357,6 +332,11 @@ func (t *translator) module() string {
 	slices.Sort(used) // equal rules give equal texts, which share a program
 	for _, name := range used {
 		b.WriteString(helpers[name])
+	}
+	if len(t.rows) > 0 {
+		for _, set := range []string{"hit", "unsure"} {
+			fmt.Fprintf(&b, "%s contains no if some no in %s(%q)\n", set, sandbox.Rows, set)
+		}
 	}
 	b.WriteString(t.hit.String())
 	b.WriteString(t.unsure.String())

@@ -17,11 +17,13 @@ import (
 // unit is structured rules compiled together.
 type unit struct {
 	program *rulesProgram
+	table   *sandbox.Table // of the lines that are rows; nil without any
 	lines   []line
 	scopes  []*policyv1.PolicyScope
 	needs   []need
 	gaps    []gap
-	perTool bool // some line asks for tool.name
+	perTool bool   // some line asks for tool.name
+	inRego  []bool // the needs that rules ask for, and so the input has
 
 	needKeys, scopeKeys, gapKeys []*ast.Term
 }
@@ -30,7 +32,7 @@ type unit struct {
 // policies' names share one.
 func (c *Compiler) unit(t *translator) (*unit, error) {
 	module := t.module()
-	return c.units.get(module+t.signature(), func(string) (*unit, error) { return newUnit(module, t) })
+	return c.units.get(module+t.signature(), func(string) (*unit, error) { return c.newUnit(module, t) })
 }
 
 // signature tells units of one module apart: what they answer, and what their
@@ -45,20 +47,31 @@ func (t *translator) signature() string {
 	for _, s := range t.scopes {
 		fmt.Fprintln(&b, scopeKey(s))
 	}
+	for _, r := range t.rows {
+		fmt.Fprintf(&b, "%#v\n", r)
+	}
 	return b.String()
 }
 
-func newUnit(module string, t *translator) (*unit, error) {
-	p, err := compileRules(module)
+func (c *Compiler) newUnit(module string, t *translator) (*unit, error) {
+	p, err := c.modules.get(module, compileRules)
 	if err != nil {
 		return nil, err
 	}
 	u := &unit{
-		program: p, lines: t.lines, scopes: t.scopes, needs: t.needs, gaps: t.gaps,
+		program: p, inRego: make([]bool, len(t.needs)), lines: t.lines, scopes: t.scopes, needs: t.needs, gaps: t.gaps,
 		needKeys: keys("n", len(t.needs)), scopeKeys: keys("s", len(t.scopes)), gapKeys: keys("g", len(t.gaps)),
 	}
 	for _, n := range t.needs {
 		u.perTool = u.perTool || n.field.source == toolName && n.kinds != 0
+	}
+	for no := range t.inRego {
+		u.inRego[no] = true
+	}
+	if len(t.rows) > 0 {
+		if u.table, err = sandbox.NewTable(t.rows); err != nil {
+			return nil, fmt.Errorf("lay out rules: %w", err)
+		}
 	}
 	return u, nil
 }
@@ -118,8 +131,9 @@ func (u *unit) run(ctx context.Context, v *view, soft time.Duration, end time.Ti
 
 func (u *unit) judge(ctx context.Context, v *view, tool string, limits sandbox.Limits, out *verdict) error {
 	in := ast.NewObjectWithCapacity(len(u.needs) + len(u.scopes) + 2)
+	asked := &sandbox.Asked{Table: u.table, Facts: make([]sandbox.Fact, len(u.needs)), Scopes: make([]bool, len(u.scopes))}
 	for i, s := range u.scopes {
-		if v.inScope(s) {
+		if asked.Scopes[i] = v.inScope(s); asked.Scopes[i] {
 			in.Insert(u.scopeKeys[i], ast.InternedTerm(true))
 		}
 	}
@@ -128,21 +142,28 @@ func (u *unit) judge(ctx context.Context, v *view, tool string, limits sandbox.L
 		t, state := v.value(n, tool)
 		switch state {
 		case known:
-			in.Insert(u.needKeys[i], t)
+			asked.Facts[i] = sandbox.KnownFact(t.Value)
+			if u.inRego[i] {
+				in.Insert(u.needKeys[i], t)
+			}
 		case unknown:
 			if lacking == nil {
 				lacking = make([]bool, len(u.needs))
 			}
 			lacking[i] = true
 		case inapplicable:
+			asked.Facts[i] = sandbox.NoFact()
 			if excluded == nil {
 				excluded = make([]bool, len(u.needs))
 			}
 			excluded[i] = true
 		}
 	}
+	if u.table != nil {
+		limits.Asked = asked
+	}
 	q := u.program.hit
-	if lacking != nil && u.openGaps(in, lacking, excluded) {
+	if lacking != nil && (u.openGaps(in, lacking, excluded) || u.table != nil) {
 		q = u.program.both
 	}
 	values, err := q.Run(ctx, ast.NewTerm(in), limits)

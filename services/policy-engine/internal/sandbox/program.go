@@ -59,6 +59,8 @@ type Limits struct {
 	Hard     time.Duration
 	// Breaker may refuse to run tenant-written code; nil for our own.
 	Breaker *Breaker
+	// Asked is what fulcrum.rows answers; nil where nothing asks.
+	Asked *Asked
 	// Coverage, if there is one, is told what is evaluated.
 	Coverage *Coverage
 }
@@ -70,7 +72,7 @@ type Limits struct {
 func (q *Query) Run(ctx context.Context, input *ast.Term, l Limits) (values []ast.Value, err error) {
 	hard := max(l.Deadline, l.Hard)
 	now := time.Now()
-	c := &clock{soft: now.Add(l.Deadline), hard: now.Add(hard)}
+	c := &clock{soft: now.Add(l.Deadline), hard: now.Add(hard), asks: l.Asked}
 	if l.Breaker != nil {
 		if l.Breaker.open(now) {
 			return nil, ErrQuarantined

@@ -1,0 +1,131 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/open-policy-agent/opa/v1/ast"
+	"github.com/open-policy-agent/opa/v1/topdown"
+	"github.com/open-policy-agent/opa/v1/types"
+)
+
+// Rows is the name of a built-in for generated modules only:
+//
+//	fulcrum.rows("hit")
+//	fulcrum.rows("unsure")
+//
+// It returns the lines that hold, or that lack a fact, of the table that the run
+// is asked with (Limits.Asked). OPA spends a microsecond and a hundred values all
+// over the memory on a rule that it cannot find by hash; a row costs what its
+// comparisons do, and those of a tenant lie side by side.
+const Rows = "fulcrum.rows"
+
+// Asked is one question to a table: its facts, by their numbers, and which scopes
+// apply.
+type Asked struct {
+	Table  *Table
+	Facts  []Fact
+	Scopes []bool
+
+	judged       bool
+	hits, unsure []int32
+}
+
+var errRows = errors.New("no rows were asked")
+
+func registerRows() {
+	ast.RegisterBuiltin(&ast.Builtin{
+		Name: Rows, Description: "Returns the lines of the table that hold, or are unsure.",
+		Decl: types.NewFunction(types.Args(types.S), types.NewArray(nil, types.N)),
+	})
+	topdown.RegisterBuiltinFunc(Rows, rows)
+}
+
+func rows(b topdown.BuiltinContext, args []*ast.Term, yield func(*ast.Term) error) error {
+	deadline, ok := b.Cancel.(*clock)
+	if !ok || deadline.asks == nil {
+		return errRows
+	}
+	a := deadline.asks
+	if !a.judged {
+		if err := a.judge(deadline); err != nil {
+			if errors.Is(err, errLong) {
+				return halt(b, fmt.Sprintf("%s: %s", Rows, err))
+			}
+			return err
+		}
+		a.judged = true
+	}
+	lines := a.hits
+	if which, _ := args[0].Value.(ast.String); which == "unsure" {
+		lines = a.unsure
+	}
+	if len(lines) == 0 {
+		return yield(noLines)
+	}
+	found := make([]*ast.Term, len(lines))
+	for i, line := range lines {
+		found[i] = ast.InternedTerm(int(line))
+	}
+	return yield(ast.ArrayTerm(found...))
+}
+
+var noLines = ast.ArrayTerm()
+
+// judge goes over the rows that can hold or be unsure.
+func (a *Asked) judge(deadline *clock) error {
+	for _, no := range a.Table.open {
+		if err := a.row(no, deadline); err != nil {
+			return err
+		}
+	}
+	for i := range a.Table.gates {
+		g := &a.Table.gates[i]
+		var rows []int32
+		switch f := &a.Facts[g.fact]; f.state {
+		case known:
+			rows = g.rows[f.str]
+		case lacking:
+			rows = g.all
+		}
+		for _, no := range rows {
+			if err := a.row(no, deadline); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// row notes the row if it holds, or if nothing but unknown facts keeps it from
+// holding: false decides an AND, whatever the rest is.
+func (a *Asked) row(no int32, deadline *clock) error {
+	r := &a.Table.rows[no]
+	if deadline.tick() {
+		return errExpired
+	}
+	if r.scope >= 0 && !a.Scopes[r.scope] {
+		return nil
+	}
+	unsure := false
+	for i := r.first; i < r.end; i++ {
+		t := &a.Table.tests[i]
+		switch f := &a.Facts[t.fact]; f.state {
+		case excluded:
+			return nil
+		case lacking:
+			unsure = true
+		default:
+			yes, err := t.holds(&f.scalar, deadline)
+			if err != nil || !yes {
+				return err
+			}
+		}
+	}
+	if unsure {
+		a.unsure = append(a.unsure, r.line)
+	} else {
+		a.hits = append(a.hits, r.line)
+	}
+	return nil
+}

@@ -30,11 +30,8 @@ const (
 //	unsure contains 4 if { input.g0; input.s1; input.n2 == "wire"; not input.n3 <= 5000 }
 //
 // Lines that compare single values only, which are most, are no rules: they become
-// rows of a table, and all of them together one rule that asks for those that hold.
-// What goes through lists stays a rule of its own.
-//
-//	hit contains no if some no in fulcrum.rows("hit")
-//	unsure contains no if some no in fulcrum.rows("unsure")
+// rows of a sandbox.Table, which the query asks beside "hit" and "unsure". What goes
+// through lists stays a rule.
 //
 // The input is flat and holds only what rules ask for: n<i> is the i-th needed
 // fact in the kind needed, s<i> is true when the i-th scope applies, g<i> is true
@@ -332,11 +329,6 @@ func (t *translator) module() string {
 	slices.Sort(used) // equal rules give equal texts, which share a program
 	for _, name := range used {
 		b.WriteString(helpers[name])
-	}
-	if len(t.rows) > 0 {
-		for _, set := range []string{"hit", "unsure"} {
-			fmt.Fprintf(&b, "%s contains no if some no in %s(%q)\n", set, sandbox.Rows, set)
-		}
 	}
 	b.WriteString(t.hit.String())
 	b.WriteString(t.unsure.String())

@@ -9,15 +9,15 @@ import (
 	"github.com/open-policy-agent/opa/v1/types"
 )
 
-// Rows is the name of a built-in for generated modules only:
+// Rows is the name of a built-in for generated queries only:
 //
-//	fulcrum.rows("hit")
-//	fulcrum.rows("unsure")
+//	fulcrum.rows()
 //
-// It returns the lines that hold, or that lack a fact, of the table that the run
-// is asked with (Limits.Asked). OPA spends a microsecond and a hundred values all
-// over the memory on a rule that it cannot find by hash; a row costs what its
-// comparisons do, and those of a tenant lie side by side.
+// It returns two lists of lines of the table that the run is asked with
+// (Limits.Asked): those that hold, and those that lack a fact to do so. OPA spends
+// a microsecond and a hundred values all over the memory on a rule that it cannot
+// find by hash; a row costs what its comparisons do, and those of a tenant lie
+// side by side.
 const Rows = "fulcrum.rows"
 
 // Asked is one question to a table: its facts, by their numbers, and which scopes
@@ -27,7 +27,6 @@ type Asked struct {
 	Facts  []Fact
 	Scopes []bool
 
-	judged       bool
 	hits, unsure []int32
 }
 
@@ -35,42 +34,39 @@ var errRows = errors.New("no rows were asked")
 
 func registerRows() {
 	ast.RegisterBuiltin(&ast.Builtin{
-		Name: Rows, Description: "Returns the lines of the table that hold, or are unsure.",
-		Decl: types.NewFunction(types.Args(types.S), types.NewArray(nil, types.N)),
+		Name: Rows, Description: "Returns the lines of the table that hold, and those that are unsure.",
+		Decl: types.NewFunction(types.Args(), types.NewArray([]types.Type{types.NewArray(nil, types.N), types.NewArray(nil, types.N)}, nil)),
 	})
 	topdown.RegisterBuiltinFunc(Rows, rows)
 }
 
-func rows(b topdown.BuiltinContext, args []*ast.Term, yield func(*ast.Term) error) error {
+func rows(b topdown.BuiltinContext, _ []*ast.Term, yield func(*ast.Term) error) error {
 	deadline, ok := b.Cancel.(*clock)
 	if !ok || deadline.asks == nil {
 		return errRows
 	}
-	a := deadline.asks
-	if !a.judged {
-		if err := a.judge(deadline); err != nil {
-			if errors.Is(err, errLong) {
-				return halt(b, fmt.Sprintf("%s: %s", Rows, err))
-			}
-			return err
+	a := *deadline.asks // an expression may be evaluated again
+	if err := a.judge(deadline); err != nil {
+		if errors.Is(err, errLong) {
+			return halt(b, fmt.Sprintf("%s: %s", Rows, err))
 		}
-		a.judged = true
+		return err
 	}
-	lines := a.hits
-	if which, _ := args[0].Value.(ast.String); which == "unsure" {
-		lines = a.unsure
-	}
-	if len(lines) == 0 {
+	if a.hits == nil && a.unsure == nil {
 		return yield(noLines)
 	}
-	found := make([]*ast.Term, len(lines))
-	for i, line := range lines {
-		found[i] = ast.InternedTerm(int(line))
-	}
-	return yield(ast.ArrayTerm(found...))
+	return yield(ast.ArrayTerm(lines(a.hits), lines(a.unsure)))
 }
 
-var noLines = ast.ArrayTerm()
+var noLines = ast.ArrayTerm(ast.ArrayTerm(), ast.ArrayTerm())
+
+func lines(numbers []int32) *ast.Term {
+	terms := make([]*ast.Term, len(numbers))
+	for i, n := range numbers {
+		terms[i] = ast.InternedTerm(int(n))
+	}
+	return ast.ArrayTerm(terms...)
+}
 
 // judge goes over the rows that can hold or be unsure.
 func (a *Asked) judge(deadline *clock) error {

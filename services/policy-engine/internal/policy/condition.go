@@ -51,7 +51,7 @@ func (t *translator) condition(path string, c *policyv1.PolicyCondition, depth i
 	n, err := t.translate(path, c, depth)
 	if err != nil {
 		t.problem(path, err)
-		n = node{leaf: &leaf{desc: err.Error(), yes: "false", no: "false", oneYes: "false", oneNo: "false"}}
+		n = node{leaf: &leaf{desc: err.Error(), yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}
 	}
 	if c.GetNegate() {
 		return node{op: policyv1.LogicalOperator_LOGICAL_OPERATOR_NOT, kids: []node{n}}
@@ -112,7 +112,7 @@ func (t *translator) logical(path string, c *policyv1.PolicyCondition, depth int
 // policy's right to have one and no fault of its text, so it only warns.
 func (t *translator) unavailable(path, why string) node {
 	t.warn(path+".condition_type", "no-backend", why+": this condition always fails, and the policy's failure mode decides")
-	return node{leaf: &leaf{desc: why, yes: "false", no: "false", oneYes: "false", oneNo: "false"}}
+	return node{leaf: &leaf{desc: why, yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}
 }
 
 // comparison is a condition on one field, before it is Rego.

@@ -67,7 +67,7 @@ func (cmp *comparison) build() (*leaf, error) {
 		if err == nil {
 			l.indexed = true
 		}
-		return l.row(sandbox.Equal, false, cmp.args, err)
+		return l.row(sandbox.Equal, cmp.args, err)
 	}
 	return cmp.order()
 }
@@ -81,11 +81,11 @@ func (l *leaf) negated() *leaf {
 }
 
 // row lets a row of a table make the comparison of l as well.
-func (l *leaf) row(op sandbox.Op, not bool, operands []operand, err error) (*leaf, error) {
+func (l *leaf) row(op sandbox.Op, operands []operand, err error) (*leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.op, l.opNot, l.operands = op, not, operands
+	l.op, l.operands = op, operands
 	return l, nil
 }
 
@@ -111,7 +111,11 @@ func (cmp *comparison) order() (*leaf, error) {
 	if cmp.op == less || cmp.op == greaterEqual {
 		op = sandbox.Below
 	}
-	return l.row(op, cmp.op == greaterEqual || cmp.op == lessEqual, cmp.args, err)
+	l, err = l.row(op, cmp.args, err)
+	if err == nil {
+		l.opNot = cmp.op == greaterEqual || cmp.op == lessEqual
+	}
+	return l, err
 }
 
 func (cmp *comparison) between() (*leaf, error) {
@@ -121,7 +125,7 @@ func (cmp *comparison) between() (*leaf, error) {
 	}
 	args := fmt.Sprintf("(%s, %s, %s)", fact, from.rego(), to.rego())
 	l, err := cmp.form(from.kind, fact+" >= "+from.rego()+"\n"+fact+" <= "+to.rego(), "beyond"+args)
-	if l, err = l.row(sandbox.Between, false, cmp.args, err); err != nil {
+	if l, err = l.row(sandbox.Between, cmp.args, err); err != nil {
 		return nil, err
 	}
 	l.oneYes = "between" + args
@@ -142,7 +146,7 @@ func (cmp *comparison) oneOf() (*leaf, error) {
 	if err == nil {
 		l.indexed = true
 	}
-	return l.row(sandbox.OneOf, false, cmp.args, err)
+	return l.row(sandbox.OneOf, cmp.args, err)
 }
 
 // member is true when any argument equals any element.
@@ -155,9 +159,11 @@ func (cmp *comparison) member() (*leaf, error) {
 	}
 	set := "{" + join(cmp.args) + "}"
 	if len(cmp.args) == 1 {
-		return cmp.form(kinds, cmp.args[0].rego()+" in "+fact, "lacks("+fact+", "+set+")")
+		l, err := cmp.form(kinds, cmp.args[0].rego()+" in "+fact, "lacks("+fact+", "+set+")")
+		return l.row(sandbox.Equal, cmp.args, err)
 	}
-	return cmp.form(kinds, "shares("+fact+", "+set+")", "lacks("+fact+", "+set+")")
+	l, err := cmp.form(kinds, "shares("+fact+", "+set+")", "lacks("+fact+", "+set+")")
+	return l.row(sandbox.OneOf, cmp.args, err)
 }
 
 // search is a condition on the text of a string, or of any string of a list.
@@ -175,13 +181,15 @@ func (cmp *comparison) search(name string, op sandbox.Op, call string) (*leaf, e
 	if cmp.kinds&text != 0 && len(cmp.args) == 1 {
 		yes := fmt.Sprintf(call, fact, cmp.args[0].rego())
 		l, err := cmp.form(text, yes, yes+" == false")
-		return l.row(op, false, cmp.args, err)
+		return l.row(op, cmp.args, err)
 	}
 	list := "[" + join(cmp.args) + "]"
 	if cmp.kinds&texts != 0 {
-		return cmp.form(texts, "any_"+name+"("+fact+", "+list+")", "no_"+name+"("+fact+", "+list+")")
+		l, err := cmp.form(texts, "any_"+name+"("+fact+", "+list+")", "no_"+name+"("+fact+", "+list+")")
+		return l.row(op, cmp.args, err)
 	}
-	return cmp.form(text, "any_"+name+"(["+fact+"], "+list+")", "no_"+name+"(["+fact+"], "+list+")")
+	l, err := cmp.form(text, "any_"+name+"(["+fact+"], "+list+")", "no_"+name+"(["+fact+"], "+list+")")
+	return l.row(op, cmp.args, err)
 }
 
 // affix is STARTS_WITH or ENDS_WITH; OPA's functions for several also take lists.
@@ -194,8 +202,9 @@ func (cmp *comparison) affix(op sandbox.Op, single, several string) (*leaf, erro
 	if cmp.kinds&text != 0 && len(cmp.args) == 1 {
 		yes := fmt.Sprintf("%s(%s, %s)", single, fact, cmp.args[0].rego())
 		l, err := cmp.form(text, yes, yes+" == false")
-		return l.row(op, false, cmp.args, err)
+		return l.row(op, cmp.args, err)
 	}
 	yes := fmt.Sprintf("%s(%s, [%s])", several, fact, join(cmp.args))
-	return cmp.form(text|texts, yes, yes+" == false")
+	l, err := cmp.form(text|texts, yes, yes+" == false")
+	return l.row(op, cmp.args, err)
 }

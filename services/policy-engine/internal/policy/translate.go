@@ -95,7 +95,7 @@ func (t *translator) rule(path string, scope int, r *policyv1.PolicyRule) {
 	alternatives, ok := unfold(all, false)
 	if !ok {
 		t.problem(path+".conditions", fmt.Errorf("conditions unfold into more than %d alternatives", maxAlternatives))
-		alternatives = [][]literal{{{leaf: &leaf{yes: "false", no: "false", oneYes: "false", oneNo: "false"}}}}
+		alternatives = [][]literal{{{leaf: &leaf{yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}}}
 	}
 	for _, alternative := range alternatives {
 		t.line(scope, r, alternative)

@@ -9,22 +9,23 @@ import (
 )
 
 // Op is a comparison of a fact with its operands. They are those of OPA's own
-// built-ins, on single values.
+// built-ins. Of a fact that is a list, one element that compares is enough.
 type Op uint8
 
 // The operations. Text, numbers and booleans are never equal to each other, and
-// only facts of the operands' kind are compared.
+// only facts of the operands' kind are put in order.
 const (
 	NoOp    Op = iota
+	Never      // none: its fact is never known
 	Equal      // one operand
 	Above      // one
 	Below      // one
 	Between    // two, both included
 	OneOf      // any number
-	Has        // one text, somewhere in the fact
-	Prefix     // one text
-	Suffix     // one text
-	Match      // one regular expression
+	Has        // texts, one of which is somewhere in the fact
+	Prefix     // texts
+	Suffix     // texts
+	Match      // regular expressions
 )
 
 // scalar is a single value without anything around it.
@@ -92,10 +93,21 @@ func (s *scalar) equal(o *scalar) bool {
 	return s.compare(o) == 0
 }
 
-// holds compares a fact of the operands' kind.
-func (t *test) holds(fact *scalar, deadline *clock) (bool, error) {
-	yes, err := t.is(fact, deadline)
-	return yes != t.not, err
+// holds compares a fact, or each element of it.
+func (t *test) holds(fact *Fact, deadline *clock) (yes bool, err error) {
+	if !fact.listed {
+		yes, err = t.is(&fact.scalar, deadline)
+		return yes != t.not, err
+	}
+	for i := 0; i < len(fact.list) && !yes; i++ {
+		if deadline.tick() {
+			return false, errExpired
+		}
+		if yes, err = t.is(&fact.list[i], deadline); err != nil {
+			return false, err
+		}
+	}
+	return yes != t.not, nil
 }
 
 func (t *test) is(fact *scalar, deadline *clock) (bool, error) {
@@ -109,34 +121,46 @@ func (t *test) is(fact *scalar, deadline *clock) (bool, error) {
 	case Between:
 		return fact.kind == t.with.kind && fact.compare(&t.with) >= 0 && fact.compare(&t.more.list[0]) <= 0, nil
 	}
-	// The others search: a long text takes them a while.
-	if len(fact.str) > longOperand {
-		if len(fact.str) > maxMatchBytes {
-			return false, errLong
-		}
-		if deadline.expired(askEvery) {
-			return false, errExpired
+	if len(fact.str) > maxMatchBytes {
+		return false, errLong
+	}
+	if t.op == OneOf {
+		return t.more.holds(fact), nil
+	}
+	if fact.kind != textual {
+		return false, nil
+	}
+	yes, err := t.finds(t.with.str, fact.str, deadline)
+	if t.more != nil {
+		for i := 0; i < len(t.more.list) && !yes && err == nil; i++ {
+			yes, err = t.finds(t.more.list[i].str, fact.str, deadline)
 		}
 	}
+	return yes, err
+}
+
+// finds searches a text, which takes a while if it is long.
+func (t *test) finds(what, text string, deadline *clock) (bool, error) {
+	if len(text) > longOperand && deadline.expired(askEvery) {
+		return false, errExpired
+	}
 	switch t.op {
-	case OneOf:
-		return t.more.holds(fact), nil
 	case Has:
-		return strings.Contains(fact.str, t.with.str), nil
+		return strings.Contains(text, what), nil
 	case Prefix:
-		return strings.HasPrefix(fact.str, t.with.str), nil
+		return strings.HasPrefix(text, what), nil
 	case Suffix:
-		return strings.HasSuffix(fact.str, t.with.str), nil
+		return strings.HasSuffix(text, what), nil
 	case Match:
-		return matches(deadline, t.with.str, fact.str)
+		return matches(deadline, what, text)
 	}
 	return false, errRows
 }
 
 func (m *many) holds(fact *scalar) bool {
-	if fact.kind == textual && m.texts != nil {
+	if m.texts != nil {
 		_, ok := m.texts[fact.str]
-		return ok
+		return ok && fact.kind == textual
 	}
 	for i := range m.list {
 		if m.list[i].equal(fact) {

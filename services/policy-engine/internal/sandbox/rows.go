@@ -70,24 +70,36 @@ func lines(numbers []int32) *ast.Term {
 
 // judge goes over the rows that can hold or be unsure.
 func (a *Asked) judge(deadline *clock) error {
-	for _, no := range a.Table.open {
-		if err := a.row(no, deadline); err != nil {
-			return err
-		}
+	if err := a.through(a.Table.open, deadline); err != nil {
+		return err
 	}
 	for i := range a.Table.gates {
 		g := &a.Table.gates[i]
-		var rows []int32
-		switch f := &a.Facts[g.fact]; f.state {
-		case known:
-			rows = g.rows[f.str]
-		case lacking:
-			rows = g.all
-		}
-		for _, no := range rows {
-			if err := a.row(no, deadline); err != nil {
+		switch f := &a.Facts[g.fact]; {
+		case f.state == lacking:
+			if err := a.through(g.all, deadline); err != nil {
 				return err
 			}
+		case f.state == excluded:
+		case !f.listed:
+			if err := a.through(g.rows[f.str], deadline); err != nil {
+				return err
+			}
+		default:
+			for i := range f.list {
+				if err := a.through(g.rows[f.list[i].str], deadline); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (a *Asked) through(rows []int32, deadline *clock) error {
+	for _, no := range rows {
+		if err := a.row(no, deadline); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -112,7 +124,7 @@ func (a *Asked) row(no int32, deadline *clock) error {
 		case lacking:
 			unsure = true
 		default:
-			yes, err := t.holds(&f.scalar, deadline)
+			yes, err := t.holds(f, deadline)
 			if err != nil || !yes {
 				return err
 			}

@@ -16,8 +16,8 @@ type Row struct {
 	Tests       []Test
 }
 
-// Test compares a fact, by its number, with operands of its kind: strings,
-// numbers and booleans.
+// Test compares a fact, by its number, with operands: strings, numbers and
+// booleans.
 type Test struct {
 	Fact int
 	Op   Op
@@ -27,8 +27,10 @@ type Test struct {
 
 // Fact is what is known of a fact. The zero Fact is unknown.
 type Fact struct {
-	state fate
+	state  fate
+	listed bool
 	scalar
+	list []scalar
 }
 
 type fate uint8
@@ -39,13 +41,22 @@ const (
 	known
 )
 
-// KnownFact is a single value: a string, a number or a boolean. Another is unknown.
+// KnownFact is a string, a number, a boolean or a list. An element of a list that
+// is something else compares with nothing. Another value is unknown.
 func KnownFact(v ast.Value) Fact {
-	s, ok := scalarOf(v)
-	if !ok {
-		return Fact{}
+	elements, listed := v.(*ast.Array)
+	if !listed {
+		s, ok := scalarOf(v)
+		if !ok {
+			return Fact{}
+		}
+		return Fact{state: known, scalar: s}
 	}
-	return Fact{known, s}
+	f := Fact{state: known, listed: true, list: make([]scalar, elements.Len())}
+	for i := range f.list {
+		f.list[i], _ = scalarOf(elements.Elem(i).Value)
+	}
+	return f
 }
 
 // NoFact is one that there cannot be: nothing about it holds, nor its opposite.
@@ -69,7 +80,7 @@ type test struct {
 	op   Op
 	not  bool
 	with scalar
-	more *many // the operands of OneOf, and the second of Between
+	more *many // the operands of OneOf, and those after the first of others
 }
 
 // many is operands. texts is the long list of strings, to look up.
@@ -117,9 +128,8 @@ func NewTable(rows []Row) (*Table, error) {
 
 func (ts *pool) test(asked Test) (test, error) {
 	t := test{fact: int32(asked.Fact), op: asked.Op, not: asked.Not}
-	want := map[Op]int{Equal: 1, Above: 1, Below: 1, Between: 2, Has: 1, Prefix: 1, Suffix: 1, Match: 1, OneOf: len(asked.With)}[asked.Op]
-	if want == 0 || len(asked.With) != want {
-		return t, fmt.Errorf("operation %d does not take %d operands", asked.Op, len(asked.With))
+	if n := len(asked.With); asked.Op == NoOp || asked.Op > Match || n != asked.Op.takes(n) {
+		return t, fmt.Errorf("operation %d does not take %d operands", asked.Op, n)
 	}
 	var all []scalar
 	for _, v := range asked.With {
@@ -127,24 +137,37 @@ func (ts *pool) test(asked Test) (test, error) {
 		if !ok || asked.Op >= Has && s.kind != textual {
 			return t, fmt.Errorf("operation %d does not take %v", asked.Op, v)
 		}
-		ts.add(s.str)
+		ts.b.WriteString(s.str)
 		all = append(all, s)
 	}
-	switch asked.Op {
-	case OneOf:
+	if asked.Op == OneOf {
 		t.more = &many{list: all}
-	case Between:
-		t.with, t.more = all[0], &many{list: all[1:]}
-	default:
+		return t, nil
+	}
+	if len(all) > 0 {
 		t.with = all[0]
+	}
+	if len(all) > 1 {
+		t.more = &many{list: all[1:]}
 	}
 	return t, nil
 }
 
+// takes is how many operands op takes when it is given n.
+func (op Op) takes(n int) int {
+	switch op {
+	case Never:
+		return 0
+	case Equal, Above, Below:
+		return 1
+	case Between:
+		return 2
+	}
+	return max(1, n)
+}
+
 // pool gathers the strings of a table, to keep them in one place.
 type pool struct{ b strings.Builder }
-
-func (ts *pool) add(s string) { ts.b.WriteString(s) }
 
 // join makes the strings of tests, in the order they were added, parts of one.
 func (ts *pool) join(tests []test) {
@@ -205,6 +228,7 @@ func (t *Table) index() {
 }
 
 // gateOf is the first test of a row that only some texts pass, nil if there is none.
+// A gate looks up each element of a fact that is a list.
 func (t *Table) gateOf(no int32) *test {
 	for i := t.rows[no].first; i < t.rows[no].end; i++ {
 		switch one := &t.tests[i]; {

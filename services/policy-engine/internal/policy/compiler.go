@@ -22,6 +22,7 @@ import (
 type Compiler struct {
 	check    Checker // nil: none
 	backends Backends
+	noRows   bool // every condition becomes Rego, to compare
 	breakers shared[sandbox.Breaker]
 	schemas  shared[toolschema.Schema]
 	units    shared[unit]
@@ -50,6 +51,12 @@ func NewCompiler(check Checker) *Compiler {
 func (c *Compiler) WithBackends(b Backends) *Compiler {
 	c.backends = b
 	return c
+}
+
+func (c *Compiler) translator() *translator {
+	t := newTranslator(c.backends)
+	t.noRows = c.noRows
+	return t
 }
 
 // rulesProgram is a module of structured rules, ready to ask together with a

@@ -1,14 +1,18 @@
 package policy_test
 
 import (
+	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/types/known/structpb"
 	"pgregory.net/rapid"
 
 	configv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/config/v1"
+	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
 
 	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/policy"
@@ -89,4 +93,31 @@ func TestRowsAreFoundAmongMany(t *testing.T) {
 	if r := got.GetResults()[0]; r.GetError() != `rule "user.roles a": user.roles is unknown` {
 		t.Errorf("with no roles: %q", r.GetError())
 	}
+}
+
+// What tells two tenants' rules apart may stand behind all that is said of them.
+func TestTenantsShareOnlyWhatIsTheSame(t *testing.T) {
+	t.Parallel()
+	c, keep := policy.NewCompiler(nil), []*policy.Set{}
+	matches := func(last *structpb.Value) bool {
+		values := []*structpb.Value{structpb.NewStringValue(strings.Repeat("x", 300)), structpb.NewStringValue("a"), structpb.NewNumberValue(1), last}
+		b := workload.Bundle("t", 1, []*policyv1.PolicyRule{{RuleId: "r", Enabled: true,
+			Conditions: []*policyv1.PolicyCondition{{Field: "action.args.amount", ConditionType: policyv1.ConditionType_CONDITION_TYPE_IN_LIST,
+				Value: &policyv1.PolicyCondition_ListValue{ListValue: listOf(values...)}}},
+			Actions: []*policyv1.PolicyAction{{ActionType: policyv1.ActionType_ACTION_TYPE_DENY}}}})
+		set, err := c.Compile("t", b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := set.Evaluate(t.Context(), policy.Request{Facts: workload.Call()}) // whose amount is 120
+		if err != nil {
+			t.Fatal(err)
+		}
+		keep = append(keep, set) // a unit lasts as long as somebody holds it
+		return got.GetDecision() == governancev1.Decision_DECISION_DENY
+	}
+	if matches(structpb.NewStringValue("120")) || !matches(structpb.NewNumberValue(120)) || matches(structpb.NewStringValue("120")) {
+		t.Error("120 is \"120\"")
+	}
+	runtime.KeepAlive(keep)
 }

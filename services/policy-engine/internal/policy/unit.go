@@ -51,7 +51,14 @@ func (t *translator) signature() string {
 		fmt.Fprintln(&b, scopeKey(s))
 	}
 	for _, r := range t.rows {
-		fmt.Fprintf(&b, "%#v\n", r)
+		fmt.Fprint(&b, r.Line, " ", r.Scope)
+		for _, one := range r.Tests {
+			fmt.Fprint(&b, " ", one.Fact, " ", one.Op, " ", one.Not, len(one.With))
+			for _, v := range one.With {
+				fmt.Fprintf(&b, " %T %q", v, v.String()) // 5 is not "5"
+			}
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

@@ -36,7 +36,7 @@ func connected(t *testing.T, server, client *Telemetry) (*grpc.ClientConn, liste
 		t.Fatal(err)
 	}
 	l := listening{heard: make(chan trace.SpanContext, 1)}
-	srv := grpc.NewServer(grpc.StatsHandler(server.GRPCServer())) //nolint:forbidigo // package rpc imports this one
+	srv := grpc.NewServer(grpc.StatsHandler(server.GRPCServer()))
 	policyenginev1.RegisterEvaluationServiceServer(srv, l)
 	healthpb.RegisterHealthServer(srv, health.NewServer())
 	ended := make(chan error, 1)

@@ -14,7 +14,8 @@ import (
 // for. Exec only queues and returns an empty tag; the queue goes out, in order,
 // with the next statement that has an answer, or with the commit. The begin
 // goes out with the first. So "claim, then write three tables" is two round
-// trips instead of six.
+// trips instead of six, and what needs no answer at all is one, without begin and
+// commit.
 //
 // The price: an error of a queued statement is reported by a later call or by
 // the commit, and row counts are not to be had. Use it where any failure fails
@@ -93,6 +94,9 @@ func (t *pipe) commit(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishing)
 	defer cancel()
+	if !t.begun {
+		return t.atOnce(ctx)
+	}
 	results := t.send(ctx, &pgx.QueuedQuery{SQL: "commit"})
 	tag, err := results.Exec()
 	if end := results.Close(); err == nil {
@@ -105,6 +109,24 @@ func (t *pipe) commit(ctx context.Context) error {
 		return fmt.Errorf("commit: %w", pgx.ErrTxCommitRollback)
 	}
 	return nil
+}
+
+// atOnce commits what is queued when nothing was sent before: as one pipelined
+// batch, which Postgres runs as one implicit transaction, like a oneShot's. So
+// there is no begin and no commit to parse, send and answer.
+func (t *pipe) atOnce(ctx context.Context) error {
+	queued := t.queued
+	t.queued = nil
+	one := &oneShot{scope: t.scope, conn: t.conn}
+	results := one.send(ctx, queued...)
+	var err error
+	for i := 0; i < len(queued) && err == nil; i++ {
+		_, err = results.Exec()
+	}
+	if end := results.Close(); err == nil {
+		err = end
+	}
+	return classify(ctx, "commit", err)
 }
 
 func (t *pipe) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandTag, error) {

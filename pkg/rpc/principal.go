@@ -36,12 +36,11 @@ func RequireInternalToken(addr string, token secret.Secret) error {
 // for; without one the server is on loopback (see RequireInternalToken).
 func internalCaller(token secret.Secret) func(context.Context, string) (context.Context, error) {
 	return func(ctx context.Context, _ string) (context.Context, error) {
-		md, _ := metadata.FromIncomingContext(ctx)
-		if !token.IsZero() && !token.Equal(one(md, tokenKey)) {
+		if !token.IsZero() && !token.Equal(one(ctx, tokenKey)) {
 			return nil, fault.New(fault.Unauthenticated, "this is an internal service: the internal token is missing or wrong").
 				WithReason(reasonPeer)
 		}
-		raw := md.Get(principalKey)
+		raw := metadata.ValueFromIncomingContext(ctx, principalKey)
 		if len(raw) == 0 {
 			return ctx, nil
 		}
@@ -54,42 +53,47 @@ func internalCaller(token secret.Secret) func(context.Context, string) (context.
 	}
 }
 
-func one(md metadata.MD, key string) string {
-	if v := md.Get(key); len(v) == 1 {
+// one returns the value of key if there is exactly one.
+func one(ctx context.Context, key string) string {
+	if v := metadata.ValueFromIncomingContext(ctx, key); len(v) == 1 {
 		return v[0]
 	}
 	return ""
 }
 
-// outgoing adds who is calling, and the proof that we may say so.
 // idempotencyKey is the metadata in which creates without a field for it carry
 // their idempotency key.
 const idempotencyKey = "idempotency-key"
 
+// outgoing adds who is calling, and the proof that we may say so. Nothing that was
+// there before under these keys leaves.
 func outgoing(ctx context.Context, token secret.Secret) (context.Context, error) {
-	md, _ := metadata.FromOutgoingContext(ctx)
-	md = md.Copy()
-	if md == nil {
-		md = make(metadata.MD, 2)
-	}
-	delete(md, principalKey)
-	if in, ok := metadata.FromIncomingContext(ctx); ok && len(md[idempotencyKey]) == 0 {
+	added := make([]string, 0, 6)
+	md, ok := metadata.FromOutgoingContext(ctx) // a copy
+	if len(md[idempotencyKey]) == 0 {
 		// The caller's key for one effect is the key for its parts elsewhere too.
-		if keys := in[idempotencyKey]; len(keys) == 1 {
-			md.Set(idempotencyKey, keys[0])
+		if key := one(ctx, idempotencyKey); key != "" {
+			added = append(added, idempotencyKey, key)
 		}
 	}
 	if !token.IsZero() {
-		md.Set(tokenKey, token.Reveal())
+		added = append(added, tokenKey, token.Reveal())
 	}
 	if p, err := identity.From(ctx); err == nil {
 		raw, err := encodePrincipal(p)
 		if err != nil {
 			return nil, err
 		}
-		md.Set(principalKey, string(raw))
+		added = append(added, principalKey, string(raw))
 	}
-	return metadata.NewOutgoingContext(ctx, md), nil
+	if ok {
+		delete(md, principalKey)
+		if !token.IsZero() {
+			delete(md, tokenKey)
+		}
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	return metadata.AppendToOutgoingContext(ctx, added...), nil
 }
 
 func encodePrincipal(p identity.Principal) ([]byte, error) {

@@ -349,8 +349,7 @@ func TestAFrontDoorAuthenticatesInItsOwnWay(t *testing.T) {
 				}
 				return nil
 			}), ServerOptions{Authenticate: func(ctx context.Context, method string) (context.Context, error) {
-				md, _ := metadata.FromIncomingContext(ctx)
-				if one(md, "authorization") != "Bearer good" || !strings.HasPrefix(method, "/fulcrum.") {
+				if one(ctx, "authorization") != "Bearer good" || !strings.HasPrefix(method, "/fulcrum.") {
 					return nil, fault.New(fault.Unauthenticated, "who are you")
 				}
 				return identity.With(ctx, identity.Principal{KeyID: "outside"}), nil

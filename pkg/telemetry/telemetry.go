@@ -126,6 +126,6 @@ func (t *Telemetry) Tracer(scope string) trace.Tracer { return t.TracerProvider(
 func (t *Telemetry) Propagator() propagation.TextMapPropagator { return Propagator() }
 
 // Propagator reads and writes the W3C traceparent, tracestate and baggage.
-func Propagator() propagation.TextMapPropagator {
-	return propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})
-}
+func Propagator() propagation.TextMapPropagator { return propagator }
+
+var propagator = propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})

@@ -22,9 +22,11 @@ import (
 type Compiler struct {
 	check    Checker // nil: none
 	backends Backends
+	noRows   bool // every condition becomes Rego, to compare
 	breakers shared[sandbox.Breaker]
 	schemas  shared[toolschema.Schema]
 	units    shared[unit]
+	modules  shared[rulesProgram]
 	regos    shared[regoProgram]
 	test     func() (*rulesProgram, error)
 	slots    chan struct{} // one for each compilation at a time: it costs what a thousand decisions do
@@ -40,7 +42,7 @@ type Checker interface {
 // after check has looked at it; nil trusts it, which is for tests and figures.
 func NewCompiler(check Checker) *Compiler {
 	return &Compiler{check: check, slots: make(chan struct{}, max(2, runtime.GOMAXPROCS(0)/2)), test: sync.OnceValues(func() (*rulesProgram, error) {
-		return compileRules("package " + rulesPackage + "\n\nhit contains 0 if input.n0 == 1\nunsure contains 0 if input.g0\n")
+		return compileRules("package "+rulesPackage+"\n\nhit contains 0 if input.n0 == 1\nunsure contains 0 if input.g0\n", false)
 	})}
 }
 
@@ -51,7 +53,14 @@ func (c *Compiler) WithBackends(b Backends) *Compiler {
 	return c
 }
 
-// rulesProgram is a module of structured rules, ready to ask.
+func (c *Compiler) translator() *translator {
+	t := newTranslator(c.backends)
+	t.noRows = c.noRows
+	return t
+}
+
+// rulesProgram is a module of structured rules, ready to ask together with a
+// table. both is nil when there is no rule in it.
 type rulesProgram struct{ hit, both *sandbox.Query }
 
 // take waits for a slot, and returns how to give it back.
@@ -60,17 +69,23 @@ func (c *Compiler) take() func() {
 	return func() { <-c.slots }
 }
 
-func compileRules(text string) (*rulesProgram, error) {
+// compileRules compiles what module returned. It has the sets, or is empty.
+func compileRules(text string, empty bool) (*rulesProgram, error) {
 	program, err := sandbox.Trusted(text)
 	if err != nil {
 		return nil, err
 	}
-	p := &rulesProgram{}
-	if p.hit, err = program.Query("hit"); err != nil {
+	p, sets := &rulesProgram{}, []string{"hit"}
+	if empty {
+		sets = nil
+	}
+	if p.hit, err = program.TableQuery(sets...); err != nil {
 		return nil, fmt.Errorf("compile rules: %w", err)
 	}
-	if p.both, err = program.Query("hit", "unsure"); err != nil {
-		return nil, fmt.Errorf("compile rules: %w", err)
+	if !empty {
+		if p.both, err = program.TableQuery("hit", "unsure"); err != nil {
+			return nil, fmt.Errorf("compile rules: %w", err)
+		}
 	}
 	program.Slim()
 	return p, nil
@@ -121,11 +136,11 @@ func (c *Compiler) SelfTest() error {
 		return err
 	}
 	in := ast.ObjectTerm(ast.Item(ast.StringTerm("n0"), ast.InternedTerm(1)))
-	values, err := p.hit.Run(context.Background(), in, sandbox.Limits{Deadline: time.Second})
+	values, err := p.hit.Run(context.Background(), in, sandbox.Limits{Deadline: time.Second, Asked: &sandbox.Asked{Table: noTable}})
 	if err != nil {
 		return err
 	}
-	if set, ok := values[0].(ast.Set); !ok || set.Len() != 1 {
+	if set, ok := values[1].(ast.Set); !ok || set.Len() != 1 {
 		return fmt.Errorf("a rule that holds did not match")
 	}
 	return nil

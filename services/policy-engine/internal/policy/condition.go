@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
+	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/sandbox"
 )
 
 // node is a condition, translated. Truth has three values, as in SQL: a
@@ -27,9 +28,11 @@ type leaf struct {
 	oneYes, oneNo string
 	indexed       bool        // OPA finds yes by hash
 	compares      *comparison // what it was made of, for lint; nil if that cannot be compared
-	// With an operation, yes is also sandbox.Scan's by that operation with
-	// operand, and no is by the other one.
-	op, otherOp, operand string
+	// With an operation, yes is also that a fact compares so with the operands,
+	// or does not: a row of a sandbox.Table.
+	op       sandbox.Op
+	opNot    bool
+	operands []operand
 }
 
 // need is a fact and the kinds that a comparison can use. The zero need is never
@@ -50,7 +53,7 @@ func (t *translator) condition(path string, c *policyv1.PolicyCondition, depth i
 	n, err := t.translate(path, c, depth)
 	if err != nil {
 		t.problem(path, err)
-		n = node{leaf: &leaf{desc: err.Error(), yes: "false", no: "false", oneYes: "false", oneNo: "false"}}
+		n = node{leaf: &leaf{desc: err.Error(), yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}
 	}
 	if c.GetNegate() {
 		return node{op: policyv1.LogicalOperator_LOGICAL_OPERATOR_NOT, kids: []node{n}}
@@ -111,7 +114,7 @@ func (t *translator) logical(path string, c *policyv1.PolicyCondition, depth int
 // policy's right to have one and no fault of its text, so it only warns.
 func (t *translator) unavailable(path, why string) node {
 	t.warn(path+".condition_type", "no-backend", why+": this condition always fails, and the policy's failure mode decides")
-	return node{leaf: &leaf{desc: why, yes: "false", no: "false", oneYes: "false", oneNo: "false"}}
+	return node{leaf: &leaf{desc: why, yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}
 }
 
 // comparison is a condition on one field, before it is Rego.

@@ -3,7 +3,8 @@
 // itself, and never answers ALLOW because something went wrong, unless the
 // tenant asked for that.
 //
-// Structured rules are translated to Rego, all policies of a tenant into one
-// module, because OPA indexes rules within a module. Rego policies are compiled
-// each by itself, because their authors must not see or slow one another.
+// Structured rules of all policies of a tenant become one table, and what a table
+// does not compare one Rego module: OPA indexes rules within a module. Rego
+// policies are compiled each by itself, because their authors must not see or slow
+// one another.
 package policy

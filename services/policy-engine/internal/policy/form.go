@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
+	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/sandbox"
 )
 
 // leaf chooses the Rego for cmp, or says why its two sides never compare.
@@ -32,18 +33,18 @@ func (cmp *comparison) build() (*leaf, error) {
 	case cmp.span:
 		return cmp.between()
 	case cmp.with == policyv1.ConditionType_CONDITION_TYPE_STARTS_WITH:
-		return cmp.affix("startswith", "strings.any_prefix_match")
+		return cmp.affix(sandbox.Prefix, "startswith", "strings.any_prefix_match")
 	case cmp.with == policyv1.ConditionType_CONDITION_TYPE_ENDS_WITH:
-		return cmp.affix("endswith", "strings.any_suffix_match")
+		return cmp.affix(sandbox.Suffix, "endswith", "strings.any_suffix_match")
 	}
 	switch cmp.op {
 	case matches:
-		return cmp.search("match", "regex.match(%[2]s, %[1]s)")
+		return cmp.search("match", sandbox.Match, "regex.match(%[2]s, %[1]s)")
 	case contains:
 		if onList {
 			return cmp.member()
 		}
-		return cmp.search("has", "contains(%s, %s)")
+		return cmp.search("has", sandbox.Has, "contains(%s, %s)")
 	case in:
 		if onList {
 			return cmp.member()
@@ -66,7 +67,7 @@ func (cmp *comparison) build() (*leaf, error) {
 		if err == nil {
 			l.indexed = true
 		}
-		return l.scan("eq", "neq", x, err)
+		return l.row(sandbox.Equal, cmp.args, err)
 	}
 	return cmp.order()
 }
@@ -75,16 +76,16 @@ func (cmp *comparison) build() (*leaf, error) {
 func (l *leaf) negated() *leaf {
 	return &leaf{
 		need: l.need, desc: l.desc, yes: l.no, no: l.yes, oneYes: l.oneNo, oneNo: l.oneYes,
-		op: l.otherOp, otherOp: l.op, operand: l.operand,
+		op: l.op, opNot: !l.opNot, operands: l.operands,
 	}
 }
 
-// scan lets sandbox.Scan make the comparison of l as well.
-func (l *leaf) scan(op, other, operand string, err error) (*leaf, error) {
+// row lets a row of a table make the comparison of l as well.
+func (l *leaf) row(op sandbox.Op, operands []operand, err error) (*leaf, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.op, l.otherOp, l.operand = op, other, operand
+	l.op, l.operands = op, operands
 	return l, nil
 }
 
@@ -105,9 +106,16 @@ func (cmp *comparison) order() (*leaf, error) {
 	sign := map[policyv1.ConditionOperator][2]string{
 		greater: {">", "<="}, less: {"<", ">="}, greaterEqual: {">=", "<"}, lessEqual: {"<=", ">"},
 	}[cmp.op]
-	names := map[string]string{">": "gt", "<": "lt", ">=": "gte", "<=": "lte"}
 	l, err := cmp.form(o.kind, fact+" "+sign[0]+" "+o.rego(), fact+" "+sign[1]+" "+o.rego())
-	return l.scan(names[sign[0]], names[sign[1]], o.rego(), err)
+	op := sandbox.Above
+	if cmp.op == less || cmp.op == greaterEqual {
+		op = sandbox.Below
+	}
+	l, err = l.row(op, cmp.args, err)
+	if err == nil {
+		l.opNot = cmp.op == greaterEqual || cmp.op == lessEqual
+	}
+	return l, err
 }
 
 func (cmp *comparison) between() (*leaf, error) {
@@ -117,7 +125,7 @@ func (cmp *comparison) between() (*leaf, error) {
 	}
 	args := fmt.Sprintf("(%s, %s, %s)", fact, from.rego(), to.rego())
 	l, err := cmp.form(from.kind, fact+" >= "+from.rego()+"\n"+fact+" <= "+to.rego(), "beyond"+args)
-	if err != nil {
+	if l, err = l.row(sandbox.Between, cmp.args, err); err != nil {
 		return nil, err
 	}
 	l.oneYes = "between" + args
@@ -138,7 +146,7 @@ func (cmp *comparison) oneOf() (*leaf, error) {
 	if err == nil {
 		l.indexed = true
 	}
-	return l.scan("in", "nin", set, err)
+	return l.row(sandbox.OneOf, cmp.args, err)
 }
 
 // member is true when any argument equals any element.
@@ -151,13 +159,15 @@ func (cmp *comparison) member() (*leaf, error) {
 	}
 	set := "{" + join(cmp.args) + "}"
 	if len(cmp.args) == 1 {
-		return cmp.form(kinds, cmp.args[0].rego()+" in "+fact, "lacks("+fact+", "+set+")")
+		l, err := cmp.form(kinds, cmp.args[0].rego()+" in "+fact, "lacks("+fact+", "+set+")")
+		return l.row(sandbox.Equal, cmp.args, err)
 	}
-	return cmp.form(kinds, "shares("+fact+", "+set+")", "lacks("+fact+", "+set+")")
+	l, err := cmp.form(kinds, "shares("+fact+", "+set+")", "lacks("+fact+", "+set+")")
+	return l.row(sandbox.OneOf, cmp.args, err)
 }
 
 // search is a condition on the text of a string, or of any string of a list.
-func (cmp *comparison) search(name, call string) (*leaf, error) {
+func (cmp *comparison) search(name string, op sandbox.Op, call string) (*leaf, error) {
 	for _, o := range cmp.args {
 		if o.kind != text {
 			return nil, fmt.Errorf("%s takes a string", short(cmp.op))
@@ -171,17 +181,19 @@ func (cmp *comparison) search(name, call string) (*leaf, error) {
 	if cmp.kinds&text != 0 && len(cmp.args) == 1 {
 		yes := fmt.Sprintf(call, fact, cmp.args[0].rego())
 		l, err := cmp.form(text, yes, yes+" == false")
-		return l.scan(name, map[string]string{"has": "hasnot", "match": "nomatch"}[name], cmp.args[0].rego(), err)
+		return l.row(op, cmp.args, err)
 	}
 	list := "[" + join(cmp.args) + "]"
 	if cmp.kinds&texts != 0 {
-		return cmp.form(texts, "any_"+name+"("+fact+", "+list+")", "no_"+name+"("+fact+", "+list+")")
+		l, err := cmp.form(texts, "any_"+name+"("+fact+", "+list+")", "no_"+name+"("+fact+", "+list+")")
+		return l.row(op, cmp.args, err)
 	}
-	return cmp.form(text, "any_"+name+"(["+fact+"], "+list+")", "no_"+name+"(["+fact+"], "+list+")")
+	l, err := cmp.form(text, "any_"+name+"(["+fact+"], "+list+")", "no_"+name+"(["+fact+"], "+list+")")
+	return l.row(op, cmp.args, err)
 }
 
 // affix is STARTS_WITH or ENDS_WITH; OPA's functions for several also take lists.
-func (cmp *comparison) affix(single, several string) (*leaf, error) {
+func (cmp *comparison) affix(op sandbox.Op, single, several string) (*leaf, error) {
 	for _, o := range cmp.args {
 		if o.kind != text {
 			return nil, fmt.Errorf("%s takes a string", short(cmp.with))
@@ -190,9 +202,9 @@ func (cmp *comparison) affix(single, several string) (*leaf, error) {
 	if cmp.kinds&text != 0 && len(cmp.args) == 1 {
 		yes := fmt.Sprintf("%s(%s, %s)", single, fact, cmp.args[0].rego())
 		l, err := cmp.form(text, yes, yes+" == false")
-		op := map[string]string{"startswith": "prefix", "endswith": "suffix"}[single]
-		return l.scan(op, "no"+op, cmp.args[0].rego(), err)
+		return l.row(op, cmp.args, err)
 	}
 	yes := fmt.Sprintf("%s(%s, [%s])", several, fact, join(cmp.args))
-	return cmp.form(text|texts, yes, yes+" == false")
+	l, err := cmp.form(text|texts, yes, yes+" == false")
+	return l.row(op, cmp.args, err)
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
+	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/sandbox"
 )
 
 // Some conditions are answered by somebody else: a model that reads a text
@@ -75,6 +76,7 @@ func (t *translator) outside(path string, kind policyv1.ConditionType, c *policy
 	return node{leaf: &leaf{
 		need: need{field: field{source: outside, key: q.Key()}, kinds: boolean}, desc: clip(desc, 200),
 		yes: yes, no: no, oneYes: yes, oneNo: no, indexed: true,
+		op: sandbox.Equal, operands: []operand{{kind: boolean, yes: true}},
 	}}, nil
 }
 

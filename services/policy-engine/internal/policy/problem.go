@@ -31,7 +31,7 @@ func (p Problem) String() string {
 // without problems, or with warnings only, compiles.
 func (c *Compiler) Validate(p *policyv1.Policy) []Problem {
 	defer c.take()()
-	t := newTranslator(c.backends)
+	t := c.translator()
 	one, problems := c.policy(t, "", p, false)
 	if one.rego == nil && p.GetRego() == "" {
 		problems = append(problems, c.disabled(one, p)...)
@@ -70,7 +70,7 @@ func (c *Compiler) disabled(one *compiled, p *policyv1.Policy) (problems []Probl
 			off.rules = append(off.rules, &rule{id: r.GetRuleId(), source: r, index: i})
 		}
 	}
-	return off.translate(newTranslator(c.backends))
+	return off.translate(c.translator())
 }
 
 // Format writes Rego as OPA's formatter does; "" if there is none that parses.

@@ -116,7 +116,7 @@ func (c *Compiler) Compile(tenant string, b *configv1.PolicyBundle) (*Set, error
 	}
 	broken := &BrokenError{Problems: map[string][]Problem{}}
 	s.tools = c.tools(b, broken)
-	t := newTranslator(c.backends)
+	t := c.translator()
 	for _, p := range inOrder(b.GetPolicies()) {
 		one, problems := c.policy(t, tenant, p, settings.GetFailOpen())
 		if one.unchecked != nil {
@@ -219,7 +219,7 @@ func (c *Compiler) alone(p *compiled) (*unit, error) {
 	if err != nil {
 		return nil, err
 	}
-	again, own := &compiled{source: published, level: p.level}, newTranslator(c.backends)
+	again, own := &compiled{source: published, level: p.level}, c.translator()
 	again.rules = again.order(published.GetRules())
 	again.translate(own)
 	return c.unit(own)

@@ -41,7 +41,7 @@ func (c *Compiler) shadows(b *configv1.PolicyBundle, zone *time.Location) (out [
 		}
 		p := proto.CloneOf(asked.GetPolicy())
 		p.Status = policyv1.PolicyStatus_POLICY_STATUS_ACTIVE
-		t := newTranslator(c.backends)
+		t := c.translator()
 		s := &Set{tenant: b.GetTenantId(), version: b.GetVersion(), settings: b.GetSettings(), zone: zone, turns: make(chan struct{}, 1)}
 		one, _ := c.policy(t, b.GetTenantId(), p, b.GetSettings().GetFailOpen())
 		s.policies = []*compiled{one}

@@ -11,7 +11,7 @@ import (
 )
 
 // Into how many plain conjunctions conditions may unfold: those of a rule, of a
-// policy and of a tenant. A thousand take a seventh of a second to compile.
+// policy and of a tenant. A thousand take a twentieth of a second to compile.
 const (
 	maxAlternatives = 512
 	maxPolicyLines  = 4_096
@@ -29,13 +29,11 @@ const (
 //	hit contains 4 if { input.s1; input.n2 == "wire"; input.n3 > 5000 }
 //	unsure contains 4 if { input.g0; input.s1; input.n2 == "wire"; not input.n3 <= 5000 }
 //
-// Lines of one comparison that OPA cannot index become rows: all with the same
-// fact, scope and operation are one rule.
+// Lines that compare single values only, which are most, are no rules: they become
+// rows of a sandbox.Table, which the query asks beside "hit" and "unsure". What goes
+// through lists stays a rule.
 //
-//	hit contains no if { input.s1; some no in fulcrum.scan("has", input.n2, [[5, "secret"], [6, "internal"]]) }
-//	unsure contains no if { input.g1; input.s1; some no in {5, 6} }
-//
-// The input is flat and holds only what is asked for: n<i> is the i-th needed
+// The input is flat and holds only what rules ask for: n<i> is the i-th needed
 // fact in the kind needed, s<i> is true when the i-th scope applies, g<i> is true
 // when the i-th gap is open.
 type translator struct {
@@ -51,8 +49,9 @@ type translator struct {
 	hit     strings.Builder
 	unsure  strings.Builder
 
-	scans    []scanKey // in the order of their first rows
-	scanRows map[scanKey][]scanRow
+	rows   []sandbox.Row
+	inRego map[int]bool // needs that rules ask for
+	noRows bool         // every line is a rule, to compare
 
 	backends  Backends
 	questions []Question
@@ -87,7 +86,7 @@ type gap struct {
 }
 
 func newTranslator(b Backends) *translator {
-	return &translator{backends: b, needNo: map[need]int{}, scopeNo: map[string]int{}, gapNo: map[string]int{}, helpers: map[string]bool{}, scanRows: map[scanKey][]scanRow{}}
+	return &translator{backends: b, needNo: map[need]int{}, scopeNo: map[string]int{}, gapNo: map[string]int{}, helpers: map[string]bool{}, inRego: map[int]bool{}}
 }
 
 func (t *translator) problem(path string, err error) {
@@ -108,7 +107,7 @@ func (t *translator) rule(path string, scope int, r *policyv1.PolicyRule) {
 	alternatives, ok := unfold(all, false)
 	if !ok {
 		t.problem(path+".conditions", fmt.Errorf("conditions unfold into more than %d alternatives", maxAlternatives))
-		alternatives = [][]literal{{{leaf: &leaf{yes: "false", no: "false", oneYes: "false", oneNo: "false"}}}}
+		alternatives = [][]literal{{{leaf: &leaf{yes: "false", no: "false", oneYes: "false", oneNo: "false", op: sandbox.Never}}}}
 	}
 	for _, alternative := range alternatives {
 		t.line(scope, r, alternative)
@@ -195,11 +194,24 @@ func (t *translator) line(scope int, r *policyv1.PolicyRule, literals []literal)
 	}
 	t.lines = append(t.lines, l)
 
-	if len(forms) == 1 && forms[0].op != "" && !forms[0].indexed {
-		t.row(no, scope, forms[0])
+	if !t.noRows && !slices.ContainsFunc(forms, func(f *leaf) bool { return f.op == sandbox.NoOp }) {
+		t.rows = append(t.rows, t.row(no, scope, forms))
 		return
 	}
 	t.conjunction(no, scope, l.needs, forms)
+}
+
+// row is line no as a row of a table.
+func (t *translator) row(no, scope int, forms []*leaf) sandbox.Row {
+	r := sandbox.Row{Line: no, Scope: scope}
+	for _, f := range forms {
+		one := sandbox.Test{Fact: t.need(f.need), Op: f.op, Not: f.opNot}
+		for _, o := range f.operands {
+			one.With = append(one.With, o.value())
+		}
+		r.Tests = append(r.Tests, one)
+	}
+	return r
 }
 
 // conjunction writes line no as rules of its own.
@@ -222,47 +234,6 @@ func within(scope int) string {
 		return ""
 	}
 	return "\tinput.s" + strconv.Itoa(scope) + "\n"
-}
-
-// scanKey is what the rows of one scan share.
-type scanKey struct {
-	scope, need int
-	op          string
-}
-
-type scanRow struct {
-	line int
-	form *leaf
-}
-
-// row adds line no to the scan it belongs to.
-func (t *translator) row(no, scope int, f *leaf) {
-	key := scanKey{scope, t.need(f.need), f.op}
-	if t.scanRows[key] == nil {
-		t.scans = append(t.scans, key)
-	}
-	t.scanRows[key] = append(t.scanRows[key], scanRow{no, f})
-}
-
-// writeScans writes the scans, once. A single row is cheaper as a rule.
-func (t *translator) writeScans() {
-	for _, key := range t.scans {
-		rows := t.scanRows[key]
-		if len(rows) == 1 {
-			t.conjunction(rows[0].line, key.scope, []int{key.need}, []*leaf{rows[0].form})
-			continue
-		}
-		fmt.Fprintf(&t.hit, "hit contains no if {\n%s\tsome no in %s(%q, input.n%d, [\n", within(key.scope), sandbox.Scan, key.op, key.need)
-		lines := make([]string, len(rows))
-		for i, r := range rows {
-			fmt.Fprintf(&t.hit, "\t\t[%d, %s],\n", r.line, r.form.operand)
-			lines[i] = strconv.Itoa(r.line)
-		}
-		t.hit.WriteString("\t])\n}\n")
-		fmt.Fprintf(&t.unsure, "unsure contains no if {\n\tinput.g%d\n%s\tsome no in {%s}\n}\n",
-			t.gap(gap{[]int{key.need}, []int{key.need}}), within(key.scope), strings.Join(lines, ", "))
-	}
-	t.scans = nil
 }
 
 // unknowns writes when line no is unsure. A comparison with an indexed constant is
@@ -303,7 +274,9 @@ func (t *translator) place(f *leaf, form string) string {
 			t.helpers[name] = true
 		}
 	}
-	form = strings.ReplaceAll(form, fact, "input.n"+strconv.Itoa(t.need(f.need)))
+	no := t.need(f.need)
+	t.inRego[no] = true
+	form = strings.ReplaceAll(form, fact, "input.n"+strconv.Itoa(no))
 	return "\t" + strings.ReplaceAll(form, "\n", "\n\t") + "\n"
 }
 
@@ -362,7 +335,6 @@ const rulesPackage = "fulcrum.rules"
 
 // module is the whole text.
 func (t *translator) module() string {
-	t.writeScans()
 	var b strings.Builder
 	b.WriteString("package " + rulesPackage + "\n\n")
 	var used []string

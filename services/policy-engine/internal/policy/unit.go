@@ -17,20 +17,25 @@ import (
 // unit is structured rules compiled together.
 type unit struct {
 	program *rulesProgram
+	table   *sandbox.Table // of the lines that are rows
 	lines   []line
 	scopes  []*policyv1.PolicyScope
 	needs   []need
 	gaps    []gap
-	perTool bool // some line asks for tool.name
+	perTool bool   // some line asks for tool.name
+	inRego  []bool // the needs that rules ask for, and so the input has
 
 	needKeys, scopeKeys, gapKeys []*ast.Term
 }
+
+// noTable has no rows.
+var noTable = &sandbox.Table{}
 
 // unit compiles what t has. Tenants whose rules say the same in all but the
 // policies' names share one.
 func (c *Compiler) unit(t *translator) (*unit, error) {
 	module := t.module()
-	return c.units.get(module+t.signature(), func(string) (*unit, error) { return newUnit(module, t) })
+	return c.units.get(module+t.signature(), func(string) (*unit, error) { return c.newUnit(module, t) })
 }
 
 // signature tells units of one module apart: what they answer, and what their
@@ -45,20 +50,36 @@ func (t *translator) signature() string {
 	for _, s := range t.scopes {
 		fmt.Fprintln(&b, scopeKey(s))
 	}
+	for _, r := range t.rows {
+		fmt.Fprint(&b, r.Line, " ", r.Scope)
+		for _, one := range r.Tests {
+			fmt.Fprint(&b, " ", one.Fact, " ", one.Op, " ", one.Not, len(one.With))
+			for _, v := range one.With {
+				fmt.Fprintf(&b, " %T %q", v, v.String()) // 5 is not "5"
+			}
+		}
+		b.WriteByte('\n')
+	}
 	return b.String()
 }
 
-func newUnit(module string, t *translator) (*unit, error) {
-	p, err := compileRules(module)
+func (c *Compiler) newUnit(module string, t *translator) (*unit, error) {
+	p, err := c.modules.get(module, func(text string) (*rulesProgram, error) { return compileRules(text, t.hit.Len() == 0) })
 	if err != nil {
 		return nil, err
 	}
 	u := &unit{
-		program: p, lines: t.lines, scopes: t.scopes, needs: t.needs, gaps: t.gaps,
+		program: p, inRego: make([]bool, len(t.needs)), lines: t.lines, scopes: t.scopes, needs: t.needs, gaps: t.gaps,
 		needKeys: keys("n", len(t.needs)), scopeKeys: keys("s", len(t.scopes)), gapKeys: keys("g", len(t.gaps)),
 	}
 	for _, n := range t.needs {
 		u.perTool = u.perTool || n.field.source == toolName && n.kinds != 0
+	}
+	for no := range t.inRego {
+		u.inRego[no] = true
+	}
+	if u.table, err = sandbox.NewTable(t.rows); err != nil {
+		return nil, fmt.Errorf("lay out rules: %w", err)
 	}
 	return u, nil
 }
@@ -118,9 +139,14 @@ func (u *unit) run(ctx context.Context, v *view, soft time.Duration, end time.Ti
 }
 
 func (u *unit) judge(ctx context.Context, v *view, tool string, limits sandbox.Limits, out *verdict) error {
-	in := ast.NewObjectWithCapacity(len(u.needs) + len(u.scopes) + 2)
+	asked := &sandbox.Asked{Table: u.table, Facts: make([]sandbox.Fact, len(u.needs)), Scopes: make([]bool, len(u.scopes))}
+	limits.Asked = asked
+	var in ast.Object // for rules
+	if u.program.both != nil {
+		in = ast.NewObjectWithCapacity(len(u.needs) + len(u.scopes) + 2)
+	}
 	for i, s := range u.scopes {
-		if v.inScope(s) {
+		if asked.Scopes[i] = v.inScope(s); asked.Scopes[i] && in != nil {
 			in.Insert(u.scopeKeys[i], ast.InternedTerm(true))
 		}
 	}
@@ -129,13 +155,17 @@ func (u *unit) judge(ctx context.Context, v *view, tool string, limits sandbox.L
 		t, state := v.value(n, tool)
 		switch state {
 		case known:
-			in.Insert(u.needKeys[i], t)
+			asked.Facts[i] = sandbox.KnownFact(t.Value)
+			if u.inRego[i] {
+				in.Insert(u.needKeys[i], t)
+			}
 		case unknown:
 			if lacking == nil {
 				lacking = make([]bool, len(u.needs))
 			}
 			lacking[i] = true
 		case inapplicable:
+			asked.Facts[i] = sandbox.NoFact()
 			if excluded == nil {
 				excluded = make([]bool, len(u.needs))
 			}
@@ -143,24 +173,52 @@ func (u *unit) judge(ctx context.Context, v *view, tool string, limits sandbox.L
 		}
 	}
 	q := u.program.hit
-	if lacking != nil && u.openGaps(in, lacking, excluded) {
-		q = u.program.both
+	var input *ast.Term
+	if in != nil {
+		if lacking != nil && u.openGaps(in, lacking, excluded) {
+			q = u.program.both
+		}
+		input = ast.NewTerm(in)
 	}
-	values, err := q.Run(ctx, ast.NewTerm(in), limits)
+	values, err := q.Run(ctx, input, limits)
 	if err != nil {
 		return err
 	}
-	if err := u.mark(out, values[0], yes, nil); err != nil || len(values) == 1 {
-		return err
-	}
-	return u.mark(out, values[1], unsure, func(no int) string {
+	lacks := func(no int) string {
 		for _, n := range u.lines[no].needs {
 			if lacking[n] {
 				return v.explain(u.needs[n], tool)
 			}
 		}
 		return "a fact is unknown"
-	})
+	}
+	return u.read(out, values, lacks)
+}
+
+// read raises the rules whose lines hold, and then those whose lines are unsure.
+func (u *unit) read(out *verdict, values []ast.Value, lacks func(int) string) error {
+	rows, ok := values[0].(*ast.Array)
+	if !ok || rows.Len() != 2 {
+		return fmt.Errorf("the table gave no two lists of lines")
+	}
+	if err := u.mark(out, rows.Elem(0).Value, yes, nil); err != nil {
+		return err
+	}
+	if err := u.mark(out, rows.Elem(1).Value, unsure, lacks); err != nil {
+		return err
+	}
+	for i, v := range values[1:] {
+		var err error
+		if i == 0 {
+			err = u.mark(out, v, yes, nil)
+		} else {
+			err = u.mark(out, v, unsure, lacks)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (u *unit) openGaps(in ast.Object, lacking, excluded []bool) (open bool) {
@@ -188,12 +246,12 @@ func hasAny(set []bool, members []int) bool {
 // mark raises the rules of a set of lines to t. It leaves what is higher, and of
 // several lines it keeps the first.
 func (u *unit) mark(out *verdict, v ast.Value, t truth, lacks func(int) string) error {
-	set, ok := v.(ast.Set)
+	lines, ok := v.(interface{ Foreach(func(*ast.Term)) })
 	if !ok {
 		return fmt.Errorf("rules gave no set of lines")
 	}
 	var err error
-	set.Foreach(func(e *ast.Term) {
+	lines.Foreach(func(e *ast.Term) {
 		n, ok := e.Value.(ast.Number)
 		no, whole := n.Int()
 		if !ok || !whole || no < 0 || no >= len(u.lines) {

@@ -34,6 +34,17 @@ func (o operand) rego() string {
 	return "[" + join(o.list) + "]"
 }
 
+// value returns an operand that is no list as a Rego value.
+func (o operand) value() ast.Value {
+	switch o.kind {
+	case text:
+		return ast.String(o.str)
+	case number:
+		return ast.Number(o.num)
+	}
+	return ast.Boolean(o.yes)
+}
+
 func join(os []operand) string {
 	parts := make([]string, len(os))
 	for i, o := range os {

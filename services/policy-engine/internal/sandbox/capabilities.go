@@ -42,7 +42,7 @@ var allowed = strings.Fields(`
 // capabilities is what the compiler grants to a tenant: the allow-list and our
 // own built-ins, but for what only generated modules call. AllowNet is empty and
 // not nil, because nil means any host.
-var capabilities = sync.OnceValue(func() *ast.Capabilities { return granting(func(name string) bool { return name != Scan }) })
+var capabilities = sync.OnceValue(func() *ast.Capabilities { return granting(func(name string) bool { return name != Rows }) })
 
 // ownCapabilities is what modules that this service generates are granted.
 var ownCapabilities = sync.OnceValue(func() *ast.Capabilities { return granting(func(string) bool { return true }) })

@@ -12,6 +12,7 @@ type clock struct {
 	soft, hard time.Time
 	asked      uint
 	fired      bool
+	asks       *Asked // what fulcrum.rows answers, if anything
 }
 
 const (
@@ -30,6 +31,10 @@ func (c *clock) Cancelled() bool {
 	}
 	return c.fired
 }
+
+// tick counts a row of a table, which costs about what an expression does to
+// start, and looks at the time now and then.
+func (c *clock) tick() bool { return c.Cancelled() }
 
 // expired looks at the time now, after work worth so many expressions.
 func (c *clock) expired(work uint) bool {

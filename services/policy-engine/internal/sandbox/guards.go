@@ -42,7 +42,7 @@ var comparing = map[string]bool{
 // keeps built-ins in a process-wide table, and per-query ones do not override it.
 var install = sync.OnceFunc(func() {
 	registerFacts()
-	registerScan()
+	registerRows()
 	for _, name := range allowed {
 		f := topdown.GetBuiltin(name)
 		switch {

@@ -30,20 +30,21 @@ func match(b topdown.BuiltinContext, args []*ast.Term, yield func(*ast.Term) err
 	if !ok || !ok2 {
 		return errors.New("operands must be strings")
 	}
-	found, err := matches(b, string(pattern), string(text))
+	deadline, _ := b.Cancel.(*clock)
+	found, err := matches(deadline, string(pattern), string(text))
 	if err != nil {
 		return err
 	}
 	return yield(ast.InternedTerm(found))
 }
 
-func matches(b topdown.BuiltinContext, pattern, text string) (bool, error) {
+// matches reports whether text matches, until the deadline if there is one.
+func matches(deadline *clock, pattern, text string) (bool, error) {
 	re, err := expressions.get(pattern)
 	if err != nil {
 		return false, err
 	}
-	deadline, limited := b.Cancel.(*clock)
-	if len(text) < longText || !limited {
+	if len(text) < longText || deadline == nil {
 		return re.MatchString(text), nil
 	}
 	r := &expiring{text: text, deadline: deadline}

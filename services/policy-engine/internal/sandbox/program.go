@@ -38,11 +38,29 @@ type Query struct {
 
 // Query prepares asking for the named rules of p's package.
 func (p *Program) Query(rules ...string) (*Query, error) {
-	q := &Query{program: p}
+	terms := make([]*ast.Term, len(rules))
 	for i, rule := range rules {
+		terms[i] = ast.NewTerm(p.pkg.Append(ast.StringTerm(rule)))
+	}
+	return p.query(terms)
+}
+
+// TableQuery prepares asking for the lines of a table, as Rows returns them, and
+// for the named rules of p's package.
+func (p *Program) TableQuery(rules ...string) (*Query, error) {
+	terms := []*ast.Term{ast.CallTerm(ast.NewTerm(ast.MustParseRef(Rows)))}
+	for _, rule := range rules {
+		terms = append(terms, ast.NewTerm(p.pkg.Append(ast.StringTerm(rule))))
+	}
+	return p.query(terms)
+}
+
+func (p *Program) query(terms []*ast.Term) (*Query, error) {
+	q := &Query{program: p}
+	for i, t := range terms {
 		v := ast.Var(fmt.Sprintf("r%d", i))
 		q.vars = append(q.vars, v)
-		q.body.Append(ast.Equality.Expr(ast.NewTerm(v), ast.NewTerm(p.pkg.Append(ast.StringTerm(rule)))))
+		q.body.Append(ast.Equality.Expr(ast.NewTerm(v), t))
 	}
 	body, err := p.compiler.QueryCompiler().Compile(q.body)
 	if err != nil {
@@ -59,6 +77,8 @@ type Limits struct {
 	Hard     time.Duration
 	// Breaker may refuse to run tenant-written code; nil for our own.
 	Breaker *Breaker
+	// Asked is what fulcrum.rows answers; nil where nothing asks.
+	Asked *Asked
 	// Coverage, if there is one, is told what is evaluated.
 	Coverage *Coverage
 }
@@ -70,7 +90,7 @@ type Limits struct {
 func (q *Query) Run(ctx context.Context, input *ast.Term, l Limits) (values []ast.Value, err error) {
 	hard := max(l.Deadline, l.Hard)
 	now := time.Now()
-	c := &clock{soft: now.Add(l.Deadline), hard: now.Add(hard)}
+	c := &clock{soft: now.Add(l.Deadline), hard: now.Add(hard), asks: l.Asked}
 	if l.Breaker != nil {
 		if l.Breaker.open(now) {
 			return nil, ErrQuarantined

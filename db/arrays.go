@@ -16,6 +16,9 @@ import (
 // which is most of what a statement with large arrays costs here.
 func plainArrays(_ context.Context, conn *pgx.Conn) error {
 	m := conn.TypeMap()
+	if t, ok := m.TypeForName("uuid"); ok {
+		m.RegisterType(&pgtype.Type{Name: t.Name, OID: t.OID, Codec: plainUUID{t.Codec}})
+	}
 	for _, name := range []string{"_bool", "_bytea", "_int2", "_int4", "_int8", "_text", "_timestamptz", "_uuid"} {
 		if t, ok := m.TypeForName(name); ok {
 			element := t.Codec.(*pgtype.ArrayCodec).ElementType.OID
@@ -23,6 +26,24 @@ func plainArrays(_ context.Context, conn *pgx.Conn) error {
 		}
 	}
 	return nil
+}
+
+// plainUUID is the driver's codec, but for a uuid.UUID: the driver makes text of
+// it, and reads that.
+type plainUUID struct{ pgtype.Codec }
+
+func (c plainUUID) PlanEncode(m *pgtype.Map, oid uint32, format int16, value any) pgtype.EncodePlan {
+	if _, ok := value.(uuid.UUID); ok && format == pgtype.BinaryFormatCode {
+		return plainUUIDPlan{}
+	}
+	return c.Codec.PlanEncode(m, oid, format, value)
+}
+
+type plainUUIDPlan struct{}
+
+func (plainUUIDPlan) Encode(value any, buf []byte) ([]byte, error) {
+	id := value.(uuid.UUID)
+	return append(buf, id[:]...), nil
 }
 
 // plainArray is the driver's codec of an array, but for slices of the plain Go

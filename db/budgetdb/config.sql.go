@@ -69,6 +69,7 @@ func (q *Queries) EnsureLedgerPartitions(ctx context.Context) error {
 
 const ledgerGuard = `-- name: LedgerGuard :one
 select fulcrum.ledger_guard($1::timestamptz, $2::timestamptz, $3::timestamptz, $4::uuid[], $5::bigint[])::timestamptz as now
+where set_config('plan_cache_mode', 'force_generic_plan', true) <> ''
 `
 
 type LedgerGuardParams struct {
@@ -79,6 +80,8 @@ type LedgerGuardParams struct {
 	Versions  []int64
 }
 
+// For the whole transaction, too: what writes a batch has one sensible plan, whatever
+// the arrays. Planned anew for each batch it cost a sixth of all.
 func (q *Queries) LedgerGuard(ctx context.Context, arg LedgerGuardParams) (time.Time, error) {
 	row := q.db.QueryRow(ctx, ledgerGuard,
 		arg.NotBefore,
@@ -102,16 +105,5 @@ select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin'
 // read whole tables. One plan, by index, for all of them.
 func (q *Queries) PlanForBatches(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, planForBatches)
-	return err
-}
-
-const planOnce = `-- name: PlanOnce :exec
-select set_config('plan_cache_mode', 'force_generic_plan', true)
-`
-
-// For this transaction: what writes a batch has one sensible plan, whatever the
-// arrays. Planned anew for each batch it cost a sixth of all.
-func (q *Queries) PlanOnce(ctx context.Context) error {
-	_, err := q.db.Exec(ctx, planOnce)
 	return err
 }

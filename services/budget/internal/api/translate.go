@@ -37,11 +37,11 @@ func subject(in *budgetv1.Subject) (catalog.Subject, error) {
 		Team: in.GetTeam(), AgentID: in.GetAgentId(), UserID: in.GetUserId(), WorkflowID: in.GetWorkflowId(),
 		APIKeyID: in.GetApiKeyId(), Model: in.GetModel(), EnvelopeID: in.GetEnvelopeId(), Ancestors: in.GetAncestorEnvelopeIds(),
 	}
-	for field, v := range map[string]string{
-		"team": s.Team, "agent_id": s.AgentID, "user_id": s.UserID, "workflow_id": s.WorkflowID,
-		"api_key_id": s.APIKeyID, "model": s.Model, "envelope_id": s.EnvelopeID,
+	for _, f := range [...]struct{ name, value string }{
+		{"subject.team", s.Team}, {"subject.agent_id", s.AgentID}, {"subject.user_id", s.UserID}, {"subject.workflow_id", s.WorkflowID},
+		{"subject.api_key_id", s.APIKeyID}, {"subject.model", s.Model}, {"subject.envelope_id", s.EnvelopeID},
 	} {
-		if err := text("subject."+field, v); err != nil {
+		if err := text(f.name, f.value); err != nil {
 			return s, err
 		}
 	}
@@ -102,13 +102,15 @@ func usage(in *governancev1.Usage) (*ledger.Usage, error) {
 	if err := text("usage.model", u.Model); err != nil {
 		return nil, err
 	}
-	for field, n := range map[string]int64{
-		"input_tokens": u.Input, "cached_tokens": u.Cached, "output_tokens": u.Output, "reasoning_tokens": u.Reasoning,
-		"cache_write_tokens": u.CacheWrite,
-		"tool_calls":         u.ToolCalls, "seconds": u.Seconds,
+	for _, f := range [...]struct {
+		name string
+		n    int64
+	}{
+		{"usage.input_tokens", u.Input}, {"usage.cached_tokens", u.Cached}, {"usage.output_tokens", u.Output}, {"usage.reasoning_tokens", u.Reasoning},
+		{"usage.cache_write_tokens", u.CacheWrite}, {"usage.tool_calls", u.ToolCalls}, {"usage.seconds", u.Seconds},
 	} {
-		if n < 0 {
-			return nil, fault.Field("usage."+field, "cannot be negative")
+		if f.n < 0 {
+			return nil, fault.Field(f.name, "cannot be negative")
 		}
 	}
 	if in.CostUsd != nil {

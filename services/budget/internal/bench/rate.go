@@ -25,6 +25,7 @@ import (
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/app"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/upkeep"
 )
 
 // asService makes this program the budget service: it is measured as what it
@@ -39,6 +40,7 @@ func serve(ctx context.Context, getenv func(string) string, out io.Writer) error
 // were answered. Each takes from when it was due, so that a stall is seen by
 // all who would have come during it.
 func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.Line, error) {
+	upkeep.PaceCollector() // the load has the two processors of what it measures
 	client, stop, err := s.process(ctx, progress)
 	if err != nil {
 		return nil, err

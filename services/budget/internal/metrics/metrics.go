@@ -21,6 +21,7 @@ type Metrics struct {
 	ops, flush  metric.Float64Histogram
 	fast        metric.Int64Counter
 	answers     metric.Int64Counter
+	granted     metric.MeasurementOption // made once: most answers are
 	expired     metric.Int64Counter
 	overruns    metric.Int64Counter
 	differences metric.Int64Gauge
@@ -41,7 +42,7 @@ const mostBudgets = 2000
 
 // New makes the instruments on m. queue says how many operations wait.
 func New(m metric.Meter, queue func() int) (*Metrics, error) {
-	out := &Metrics{usage: make(map[ledger.WindowKey]usage)}
+	out := &Metrics{granted: outcome("granted"), usage: make(map[ledger.WindowKey]usage)}
 	var errs []error
 	note := func(err error) { errs = append(errs, err) }
 	var err error
@@ -98,11 +99,15 @@ func (m *Metrics) Fast(worked bool) {
 
 // Reserved records an answer to Reserve.
 func (m *Metrics) Reserved(ctx context.Context, a ledger.Answer) {
-	outcome := a.Reason
 	if a.Granted {
-		outcome = "granted"
+		m.answers.Add(ctx, 1, m.granted)
+		return
 	}
-	m.answers.Add(ctx, 1, metric.WithAttributes(attribute.String("outcome", outcome)))
+	m.answers.Add(ctx, 1, outcome(a.Reason))
+}
+
+func outcome(is string) metric.MeasurementOption {
+	return metric.WithAttributeSet(attribute.NewSet(attribute.String("outcome", is)))
 }
 
 // Settled records a charge.

@@ -26,13 +26,12 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	if !s.balances.trusted(b.tenants) || !b.recall() {
 		return false
 	}
-	answers := make([]ledger.Answer, len(left))
-	for n, i := range left {
+	for _, i := range left { // their answers count if all of this holds
 		var err error
-		if answers[n], err = ops[i].Apply(&b.books); err != nil {
+		if results[i].Value, err = ops[i].Apply(&b.books); err != nil {
 			return false
 		}
-		if _, ok := ops[i].(*ledger.Reserve); ok && !answers[n].Granted {
+		if _, ok := ops[i].(*ledger.Reserve); ok && !results[i].Value.Granted {
 			return false
 		}
 	}
@@ -47,9 +46,6 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	}
 	s.balances.trust(b.tenants)
 	b.committed()
-	for n, i := range left {
-		results[i] = Result{Value: answers[n]}
-	}
 	return true
 }
 
@@ -88,18 +84,17 @@ func (b *batch) recall() bool {
 // save writes everything as one implicit transaction.
 func (b *batch) save(ctx context.Context) error {
 	w := &b.books.Writes
-	planned := func(ctx context.Context, q *budgetdb.Queries) error { return q.PlanOnce(ctx) }
-	steps := append([]step{planned, b.guard()}, b.windowWrites()...)
+	steps := append([]step{b.guard()}, b.windowWrites()...)
 	steps = append(steps, b.ledgerWrites(w)...)
 	events := make([]*busv1.Event, len(w.Events))
 	for i, e := range w.Events {
 		events[i] = b.Encode(e)
 	}
-	return b.db.OneTenants(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
-		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
-			return b.Outbox(ctx, tx, events...)
-		})
-	})
+	queue, err := queued(ctx, steps, func(ctx context.Context, tx db.Tx) error { return b.Outbox(ctx, tx, events...) })
+	if err != nil {
+		return err
+	}
+	return b.db.Direct(ctx, b.tenants, queue.QueuedQueries, func(a *db.Answers) error { return read(ctx, steps, a) })
 }
 
 // guard fails the batch if its time or configuration are not those of now.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 func TestKeptFolderKeepsPasswordsAndData(t *testing.T) {
@@ -56,6 +57,33 @@ func TestFolderInUseIsRefused(t *testing.T) {
 	f, err := lockFolder(testContext(t), dir) // free again
 	must(t, err)
 	f.Close()
+}
+
+// Whoever starts a program has, for a moment, two copies of all that is open. The
+// folder that was given up in that moment is waited for, and not called in use.
+func TestAFolderIsFreeOnceCopiesOfItsLockAreClosed(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	f, err := lockFolder(testContext(t), dir)
+	must(t, err)
+	fd, err := syscall.Dup(int(f.Fd()))
+	must(t, err)
+	must(t, unlock(f))
+	next := make(chan error, 1)
+	go func() {
+		f, err := lockFolder(testContext(t), dir)
+		if err == nil {
+			err = unlock(f)
+		}
+		next <- err
+	}()
+	select {
+	case err := <-next:
+		t.Fatalf("with a copy of its lock open the folder was not waited for: %v", err)
+	case <-time.After(100 * time.Millisecond):
+	}
+	must(t, syscall.Close(fd))
+	must(t, <-next)
 }
 
 func TestSecondStopLeavesTheNextOwnerAlone(t *testing.T) {

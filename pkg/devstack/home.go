@@ -67,7 +67,7 @@ func (h *home) open(ctx context.Context) error {
 	}
 	g, err := startGuard(doomed, lock)
 	if err != nil {
-		return errors.Join(err, lock.Close())
+		return errors.Join(err, unlock(lock))
 	}
 	h.lock, h.guard = lock, g
 	return nil
@@ -84,7 +84,7 @@ func (h *home) close() error {
 	}
 	if h.guard != nil {
 		// The guard shares the lock: it has to be gone before the folder is free.
-		errs = append(errs, h.guard.dismiss(), h.lock.Close())
+		errs = append(errs, h.guard.dismiss(), unlock(h.lock))
 		h.guard, h.lock = nil, nil
 	}
 	return errors.Join(errs...)

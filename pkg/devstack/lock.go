@@ -63,8 +63,13 @@ func sign(f *os.File) error {
 	return err
 }
 
-// signature returns the owner's process id. Just after the lock was taken there
-// is none yet: then it is 0, which counts as dead, and the caller asks again.
+// unlock gives the folder up. A child that is being started holds a copy of f for
+// a moment longer; without the owner's name whoever comes next waits for that,
+// and is not told that the folder is in use.
+func unlock(f *os.File) error { return errors.Join(f.Truncate(0), f.Close()) }
+
+// signature returns the owner's process id. Just after the lock was taken, and
+// just before it is free, there is none: then it is 0, which counts as dead, and the caller asks again.
 func signature(f *os.File) int {
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
-	"google.golang.org/grpc/stats"
 
 	policyenginev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policyengine/v1"
 )
@@ -132,18 +131,5 @@ func TestATraceCrossesACall(t *testing.T) {
 		ended, stop := context.WithCancel(t.Context())
 		stop()
 		_ = tel.Shutdown(ended)
-	}
-}
-
-// The names of methods come from whoever calls: they do not fill the memory.
-func TestNamesOfMethodsAreNotKeptWithoutEnd(t *testing.T) {
-	t.Parallel()
-	h := setup(t, "svc").GRPCServer().(*calls)
-	for i := range 3 * maxKept {
-		ctx := h.TagRPC(t.Context(), &stats.RPCTagInfo{FullMethodName: fmt.Sprint("/made.up/", i)})
-		h.HandleRPC(ctx, &stats.End{})
-	}
-	if n := len(h.methods); n != maxKept {
-		t.Errorf("%d methods are kept", n)
 	}
 }

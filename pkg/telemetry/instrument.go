@@ -7,10 +7,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/redis/go-redis/extra/redisotel/v9"
 	"github.com/redis/go-redis/v9"
+	"go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	"go.opentelemetry.io/otel/metric"
 	metricnoop "go.opentelemetry.io/otel/metric/noop"
 	"go.opentelemetry.io/otel/trace"
 	tracenoop "go.opentelemetry.io/otel/trace/noop"
+	"google.golang.org/grpc/stats"
 )
 
 // TracerProvider is for libraries that instrument themselves.
@@ -58,4 +60,25 @@ func (t *Telemetry) Pool(pool otelpgx.PoolStats) error {
 		return fmt.Errorf("measure pool: %w", err)
 	}
 	return nil
+}
+
+// GRPCServer measures and traces the calls a server answers.
+func (t *Telemetry) GRPCServer() stats.Handler { return otelgrpc.NewServerHandler(t.grpc()...) }
+
+// GRPCClient measures and traces the calls a client makes.
+func (t *Telemetry) GRPCClient() stats.Handler { return otelgrpc.NewClientHandler(t.grpc()...) }
+
+func (t *Telemetry) grpc() []otelgrpc.Option {
+	return []otelgrpc.Option{
+		otelgrpc.WithTracerProvider(t.TracerProvider()),
+		otelgrpc.WithMeterProvider(t.MeterProvider()),
+		otelgrpc.WithPropagators(Propagator()),
+		otelgrpc.WithFilter(notHealth),
+	}
+}
+
+// notHealth leaves out the probes: they would be most of all spans.
+func notHealth(info *stats.RPCTagInfo) bool {
+	const health = "/grpc.health.v1.Health/"
+	return len(info.FullMethodName) < len(health) || info.FullMethodName[:len(health)] != health
 }

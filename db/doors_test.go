@@ -201,7 +201,6 @@ func TestTheDoorsRefuseNoTenant(t *testing.T) {
 		"pipelined":    d.DB.Pipelined(t.Context(), nil, never),
 		"list of none": d.DB.OneTenants(t.Context(), []uuid.UUID{uuid.New(), uuid.Nil}, never),
 		"read list":    d.DB.ReadTenants(t.Context(), []uuid.UUID{}, never),
-		"direct":       d.DB.Direct(t.Context(), []uuid.UUID{uuid.Nil}, nil, func(*db.Answers) error { t.Error("the function ran"); return nil }),
 	} {
 		var refusal *db.Refusal
 		if !errors.As(err, &refusal) {
@@ -342,9 +341,6 @@ func TestTheDoorsTakeTheRoundTripsTheyPromise(t *testing.T) {
 			return pool.GlobalOne(t.Context(), func(ctx context.Context, tx db.Tx) error { return tx.QueryRow(ctx, `select 1`).Scan(new(int)) })
 		}, 1},
 		{"transaction", func() error { return pool.WithTenant(t.Context(), tenant, count) }, 3},
-		{"direct", func() error {
-			return pool.Direct(t.Context(), []uuid.UUID{tenant}, queries(note, tenant, note, tenant), func(*db.Answers) error { return nil })
-		}, 1},
 		{"pipelined", func() error {
 			return pool.Pipelined(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
 				if err := count(ctx, tx); err != nil {

@@ -90,11 +90,11 @@ func (b *batch) save(ctx context.Context) error {
 	for i, e := range w.Events {
 		events[i] = b.Encode(e)
 	}
-	queue, err := queued(ctx, steps, func(ctx context.Context, tx db.Tx) error { return b.Outbox(ctx, tx, events...) })
-	if err != nil {
-		return err
-	}
-	return b.db.Direct(ctx, b.tenants, queue.QueuedQueries, func(a *db.Answers) error { return read(ctx, steps, a) })
+	return b.db.OneTenants(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
+		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
+			return b.Outbox(ctx, tx, events...)
+		})
+	})
 }
 
 // guard fails the batch if its time or configuration are not those of now.

@@ -20,44 +20,29 @@ type step func(ctx context.Context, q *budgetdb.Queries) error
 // before it did. The statements of last, which may be nil, come after them;
 // their results are only checked.
 func pipelined(ctx context.Context, tx db.Tx, steps []step, last func(ctx context.Context, tx db.Tx) error) error {
-	queue, err := queued(ctx, steps, last)
-	if err != nil || queue.Len() == 0 {
-		return err
-	}
-	results := tx.SendBatch(ctx, queue)
-	if err := read(ctx, steps, results); err != nil {
-		_ = results.Close() // says the same again
-		return err
-	}
-	return results.Close()
-}
-
-// queued are the statements of pipelined.
-func queued(ctx context.Context, steps []step, last func(ctx context.Context, tx db.Tx) error) (*pgx.Batch, error) {
 	queue := &queue{}
-	to := budgetdb.New(queue)
 	for _, s := range steps {
-		if err := s(ctx, to); err != nil && !errors.Is(err, errQueued) {
-			return nil, err
+		if err := s(ctx, budgetdb.New(queue)); err != nil && !errors.Is(err, errQueued) {
+			return err
 		}
 	}
 	if last != nil {
 		if err := last(ctx, queue); err != nil && !errors.Is(err, errQueued) {
-			return nil, err
-		}
-	}
-	return &queue.batch, nil
-}
-
-// read gives each step its result.
-func read(ctx context.Context, steps []step, from results) error {
-	answers := budgetdb.New(&answers{from})
-	for _, s := range steps {
-		if err := s(ctx, answers); err != nil {
 			return err
 		}
 	}
-	return nil
+	if queue.batch.Len() == 0 {
+		return nil
+	}
+	results := tx.SendBatch(ctx, &queue.batch)
+	answers := &answers{results}
+	for _, s := range steps {
+		if err := s(ctx, budgetdb.New(answers)); err != nil {
+			_ = results.Close() // says the same again
+			return err
+		}
+	}
+	return results.Close()
 }
 
 var errQueued = errors.New("postgres: queued")
@@ -89,15 +74,8 @@ type queuedRow struct{}
 
 func (queuedRow) Scan(...any) error { return errQueued }
 
-// results of a batch, in order.
-type results interface {
-	Exec() (pgconn.CommandTag, error)
-	Query() (pgx.Rows, error)
-	QueryRow() pgx.Row
-}
-
-// answers is a DBTX that returns results.
-type answers struct{ results }
+// answers is a DBTX that returns the results of a batch in order.
+type answers struct{ results pgx.BatchResults }
 
 func (a *answers) Exec(context.Context, string, ...any) (pgconn.CommandTag, error) {
 	return a.results.Exec()

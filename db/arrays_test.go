@@ -13,9 +13,9 @@ import (
 	"github.com/fulcrum-io/fulcrum/db/dbtest"
 )
 
-// What the server makes of a slice, by its own text, is what the slice holds;
+// What the server makes of a slice or a UUID, by its own text, is what it holds;
 // read back it is the same.
-func TestSlicesArriveAsTheArraysTheyAre(t *testing.T) {
+func TestValuesArriveAsTheyAre(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	id := uuid.MustParse("0192f0c5-0001-7000-8000-00000000000a")
@@ -25,6 +25,8 @@ func TestSlicesArriveAsTheArraysTheyAre(t *testing.T) {
 		value any
 		text  string
 	}{
+		{"uuid", id, id.String()},
+		{"uuid", uuid.Nil, uuid.Nil.String()},
 		{"bool[]", []bool{true, false}, "{t,f}"},
 		{"int2[]", []int16{-32768, 0, 32767}, "{-32768,0,32767}"},
 		{"int4[]", []int32{-2147483648, 1}, "{-2147483648,1}"},

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
@@ -45,7 +46,12 @@ func withMigrations(ctx context.Context, url string, do func(*goose.Provider) er
 	if err != nil {
 		return errors.New("database address: not a valid connection string")
 	}
-	if err := prepare(ctx, cfg); err != nil {
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err == nil {
+		defer hangUp(ctx, conn) // and so lets the next one in
+		err = prepare(ctx, conn)
+	}
+	if err != nil {
 		return fmt.Errorf("prepare database %s for migrations: %w", cfg.Database, err)
 	}
 	conns := stdlib.OpenDB(*cfg, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
@@ -79,15 +85,34 @@ func provider(conns *sql.DB) (*goose.Provider, error) {
 		goose.WithAllowOutofOrder(true))
 }
 
-// prepare does what comes before the first migration: the roles, the right to
+// enter waits until nobody else migrates this database, and keeps others out for
+// as long as conn is open. goose has a lock of its own, but looks for its table,
+// and makes it, before it takes that: two of them then leave it with a sequence
+// of another name, or fail. It asks again and again, since a statement that waits
+// would keep others from building an index concurrently.
+func enter(ctx context.Context, conn *pgx.Conn) error {
+	retry := time.NewTicker(50 * time.Millisecond)
+	defer retry.Stop()
+	for {
+		var ours bool
+		err := conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtextextended('fulcrum migrations', 0))`).Scan(&ours)
+		if err != nil || ours {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-retry.C:
+		}
+	}
+}
+
+// prepare does what comes before the first migration, alone: the roles, the right to
 // create schemas, and the schema that goose's own table lives in.
-func prepare(ctx context.Context, cfg *pgx.ConnConfig) error {
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
+func prepare(ctx context.Context, conn *pgx.Conn) error {
+	if err := enter(ctx, conn); err != nil {
 		return err
 	}
-	defer hangUp(ctx, conn)
-
 	if strong, err := mayCreateRoles(ctx, conn); err != nil {
 		return err
 	} else if strong {

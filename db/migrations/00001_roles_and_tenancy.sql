@@ -36,7 +36,7 @@ alter default privileges in schema fulcrum grant select on tables to fulcrum_bac
 alter default privileges in schema metrics grant select on tables to fulcrum_backup;
 alter default privileges in schema fulcrum grant select on sequences to fulcrum_backup;
 grant select on fulcrum.goose_db_version to fulcrum_app, fulcrum_backup;
-grant select on sequence fulcrum.goose_db_version_id_seq to fulcrum_backup;
+grant select on all sequences in schema fulcrum to fulcrum_backup;
 
 -- +goose StatementBegin
 create function fulcrum.current_tenant() returns uuid
@@ -230,7 +230,7 @@ drop function fulcrum.protect(regclass);
 drop function fulcrum.protect_by(regclass, text);
 drop function fulcrum.current_tenants();
 drop function fulcrum.current_tenant();
-revoke select on sequence fulcrum.goose_db_version_id_seq from fulcrum_backup;
+revoke select on all sequences in schema fulcrum from fulcrum_backup;
 revoke select on fulcrum.goose_db_version from fulcrum_app, fulcrum_backup;
 alter default privileges in schema fulcrum revoke select on sequences from fulcrum_backup;
 alter default privileges in schema metrics revoke select on tables from fulcrum_backup;

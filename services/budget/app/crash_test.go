@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -98,11 +99,15 @@ func TestNothingAcknowledgedIsLostWhenTheServiceDies(t *testing.T) {
 		ready(t, ctx, client)
 		told := make(chan string, 1<<16)
 		working, stop := context.WithCancel(ctx)
+		var charges atomic.Int64
 		var wg sync.WaitGroup
 		for range 16 {
-			wg.Go(func() { work(working, client, told) })
+			wg.Go(func() { work(working, client, told, &charges) })
 		}
 		wg.Go(func() { pay(payer, working.Done(), wallets, wallet, told) })
+		for charges.Load() == 0 && working.Err() == nil { // however slow the machine is, it dies under load
+			moment(working, 10*time.Millisecond)
+		}
 		moment(working, 300*time.Millisecond+rand.N(700*time.Millisecond))
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
@@ -156,7 +161,7 @@ func ready(t *testing.T, ctx context.Context, client budgetv1.LedgerServiceClien
 }
 
 // work holds and settles until ctx ends, and tells what was acknowledged.
-func work(ctx context.Context, client budgetv1.LedgerServiceClient, told chan<- string) {
+func work(ctx context.Context, client budgetv1.LedgerServiceClient, told chan<- string, charges *atomic.Int64) {
 	for ctx.Err() == nil {
 		id := uuid.NewString()
 		a, err := client.Reserve(ctx, &budgetv1.ReserveRequest{
@@ -171,6 +176,7 @@ func work(ctx context.Context, client budgetv1.LedgerServiceClient, told chan<- 
 			ReservationId: id, IdempotencyKey: "k", Usage: &governancev1.Usage{CostUsd: &cost},
 		}); err == nil {
 			told <- "c" + id
+			charges.Add(1)
 		}
 	}
 }

@@ -69,7 +69,8 @@ func sign(f *os.File) error {
 func unlock(f *os.File) error { return errors.Join(f.Truncate(0), f.Close()) }
 
 // signature returns the owner's process id. Just after the lock was taken, and
-// just before it is free, there is none: then it is 0, which counts as dead, and the caller asks again.
+// just before it is free, there is none: then it is 0, which counts as dead, and
+// the caller asks again.
 func signature(f *os.File) int {
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 32))
 	if err != nil {

@@ -26,12 +26,13 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	if !s.balances.trusted(b.tenants) || !b.recall() {
 		return false
 	}
-	for _, i := range left { // their answers count if all of this holds
+	answers := make([]ledger.Answer, len(left))
+	for n, i := range left {
 		var err error
-		if results[i].Value, err = ops[i].Apply(&b.books); err != nil {
+		if answers[n], err = ops[i].Apply(&b.books); err != nil {
 			return false
 		}
-		if _, ok := ops[i].(*ledger.Reserve); ok && !results[i].Value.Granted {
+		if _, ok := ops[i].(*ledger.Reserve); ok && !answers[n].Granted {
 			return false
 		}
 	}
@@ -46,6 +47,9 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	}
 	s.balances.trust(b.tenants)
 	b.committed()
+	for n, i := range left {
+		results[i] = Result{Value: answers[n]}
+	}
 	return true
 }
 

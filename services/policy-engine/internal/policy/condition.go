@@ -35,6 +35,15 @@ type leaf struct {
 	operands []operand
 }
 
+// answered is a condition whose fact is itself the answer, true or false.
+func answered(n need, desc string) *leaf {
+	yes, no := fact+" == true", fact+" == false"
+	return &leaf{
+		need: n, desc: desc, yes: yes, no: no, oneYes: yes, oneNo: no, indexed: true,
+		op: sandbox.Equal, operands: []operand{{kind: boolean, yes: true}},
+	}
+}
+
 // need is a fact and the kinds that a comparison can use. The zero need is never
 // met: it is that of a comparison that cannot be made. With a spike, the fact is
 // whether that holds for the field.

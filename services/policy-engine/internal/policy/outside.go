@@ -10,7 +10,6 @@ import (
 	"github.com/open-policy-agent/opa/v1/ast"
 
 	policyv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/policy/v1"
-	"github.com/fulcrum-io/fulcrum/services/policy-engine/internal/sandbox"
 )
 
 // Some conditions are answered by somebody else: a model that reads a text
@@ -72,12 +71,7 @@ func (t *translator) outside(path string, kind policyv1.ConditionType, c *policy
 	if kind == policyv1.ConditionType_CONDITION_TYPE_EXTERNAL_CALL {
 		desc = fmt.Sprintf("EXTERNAL_CALL %s %s", q.Field, q.URL)
 	}
-	yes, no := fact+" == true", fact+" == false"
-	return node{leaf: &leaf{
-		need: need{field: field{source: outside, key: q.Key()}, kinds: boolean}, desc: clip(desc, 200),
-		yes: yes, no: no, oneYes: yes, oneNo: no, indexed: true,
-		op: sandbox.Equal, operands: []operand{{kind: boolean, yes: true}},
-	}}, nil
+	return node{leaf: answered(need{field: field{source: outside, key: q.Key()}, kinds: boolean}, clip(desc, 200))}, nil
 }
 
 func question(kind policyv1.ConditionType, c *policyv1.PolicyCondition) (Question, error) {

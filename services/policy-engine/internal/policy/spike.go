@@ -90,8 +90,7 @@ func (t *translator) spike(c *policyv1.PolicyCondition) (node, error) {
 	if !slices.Contains(t.spikes, n) {
 		t.spikes = append(t.spikes, n)
 	}
-	yes, no := fact+" == true", fact+" == false"
-	return node{leaf: &leaf{need: n, desc: clip(s.describe(f, b.by), 200), yes: yes, no: no, oneYes: yes, oneNo: no, indexed: true}}, nil
+	return node{leaf: answered(n, clip(s.describe(f, b.by), 200))}, nil
 }
 
 // spikeField is the field of c, if it is a number that actions have.

@@ -29,9 +29,9 @@ const (
 //	hit contains 4 if { input.s1; input.n2 == "wire"; input.n3 > 5000 }
 //	unsure contains 4 if { input.g0; input.s1; input.n2 == "wire"; not input.n3 <= 5000 }
 //
-// Lines that compare single values only, which are most, are no rules: they become
-// rows of a sandbox.Table, which the query asks beside "hit" and "unsure". What goes
-// through lists stays a rule.
+// That is how the few lines are asked that compare whole lists. All others are no
+// rules: they become rows of a sandbox.Table, which the query asks beside "hit" and
+// "unsure", and which mean the same.
 //
 // The input is flat and holds only what rules ask for: n<i> is the i-th needed
 // fact in the kind needed, s<i> is true when the i-th scope applies, g<i> is true

@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"math"
 	"strconv"
 	"strings"
 
@@ -30,10 +29,10 @@ const (
 
 // scalar is a single value without anything around it.
 type scalar struct {
-	kind  scalarKind
-	small bool    // a number that num is exactly
-	num   float64 // 1 for true
-	str   string  // of a number, its digits
+	kind scalarKind
+	near bool    // a number that num is the float64 next to
+	num  float64 // 1 for true
+	str  string  // of a number, its digits
 }
 
 type scalarKind uint8
@@ -44,9 +43,6 @@ const (
 	numeric
 	logical
 )
-
-// exact is the magnitude up to which every whole number is a float64.
-const exact = 1 << 53
 
 func scalarOf(v ast.Value) (s scalar, ok bool) {
 	switch v := v.(type) {
@@ -60,18 +56,19 @@ func scalarOf(v ast.Value) (s scalar, ok bool) {
 		return s, true
 	case ast.Number:
 		f, err := strconv.ParseFloat(string(v), 64)
-		return scalar{kind: numeric, num: f, small: err == nil && math.Abs(f) < exact, str: string(v)}, true
+		return scalar{kind: numeric, num: f, near: err == nil, str: string(v)}, true
 	}
 	return s, false
 }
 
-// compare orders two scalars of a kind as ast.Compare does. A float64 stands on
-// the same side of every whole number below exact as the digits it came from do.
+// compare orders two scalars of a kind as ast.Compare does. Numbers that are next
+// to different float64s stand in the order of these; those next to the same one
+// may differ in their digits.
 func (s *scalar) compare(o *scalar) int {
 	if s.kind == textual {
 		return strings.Compare(s.str, o.str)
 	}
-	if s.kind == numeric && !(s.small && o.small) {
+	if s.kind == numeric && !(s.near && o.near && s.num != o.num) {
 		return ast.NumberCompare(ast.Number(s.str), ast.Number(o.str))
 	}
 	switch {

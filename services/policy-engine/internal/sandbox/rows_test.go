@@ -75,6 +75,7 @@ func TestRowsCompareAsOPADoes(t *testing.T) {
 		ast.String(""), ast.String("a"), ast.String("ab"), ast.String("b"), ast.Boolean(true), ast.Boolean(false),
 		ast.Number("0"), ast.Number("0.1"), ast.Number("-3"), ast.Number("1e-7"), ast.Number("9007199254740992"), ast.Number("9007199254740993"),
 		ast.Number("9.007199254740992e+15"), ast.Number("1234567890123456789"), ast.Number("1.2345678901234568e+18"), ast.Number("1e+300"),
+		ast.Number("0.10000000000000000001"), ast.Number("0.30000000000000004"), ast.Number("0.3"), ast.Number("1e-400"), ast.Number("-0"), ast.Number("1.0"), ast.Number("1"),
 	}
 	same := func(a, b ast.Value) bool { return fmt.Sprintf("%T", a) == fmt.Sprintf("%T", b) }
 	has := func(f func(a, b string) bool) func(a, b ast.Value) bool {

@@ -61,6 +61,7 @@ type scope struct {
 const (
 	setOne  = `select set_config('fulcrum.current_tenant', $1, true)`
 	setMany = `select set_config('fulcrum.current_tenants', $1, true)`
+	setOnce = `select set_config('fulcrum.current_tenants', $1, true), set_config('plan_cache_mode', 'force_generic_plan', true)`
 )
 
 func one(tenant uuid.UUID) (scope, error) {

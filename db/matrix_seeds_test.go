@@ -13,6 +13,10 @@ func seeds(table string, tenant uuid.UUID, n int) map[string]string {
 	switch table {
 	case "fulcrum.envelopes": // a root is its own root
 		return map[string]string{"id": id(table, tenant, n), "root_id": id(table, tenant, n)}
+	case "fulcrum.budget_windows":
+		return map[string]string{"budget_id": fmt.Sprintf("'budget-%d'", n), "window_start": "'2026-01-01'", "window_end": "'2026-02-01'", "config_version": "1", "mode": "1"}
+	case "fulcrum.reservations":
+		return map[string]string{"id": id(table, tenant, n), "request_hash": "sha256('')", "created_at": "'2026-01-01'", "expires_at": "'2026-01-02'"}
 	case "fulcrum.ledger_batches":
 		return map[string]string{"transaction_ids": "array[" + id(table, tenant, n) + "]", "kinds": "array['hold']", "reservation_ids": "array[" + id(table, tenant, n) + "]"}
 	case "fulcrum.ledger_postings":

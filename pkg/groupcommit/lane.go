@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"runtime/debug"
 	"time"
 
@@ -15,14 +14,19 @@ import (
 func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	items := make([]*item[T, R], 0, l.o.MaxBatch)
 	values := make([]T, 0, l.o.MaxBatch)
+	turn := make(chan struct{}, 1)
+	company := false // somebody else waits, or was answered and may ask again
 	for {
 		var closed bool
-		gather(q)
+		if company {
+			gather(turn)
+		}
 		if items, closed = q.take(items[:0], l.o.MaxBatch); closed {
 			return
 		}
 		if len(items) == 0 {
 			<-q.wake
+			company = false
 			continue
 		}
 		taken := items
@@ -30,6 +34,7 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 		if len(items) > 0 {
 			l.commit(ctx, items, values)
 		}
+		company = len(taken) > 1 || q.len() > 0
 		clear(taken) // keep nothing alive while idle
 		clear(values)
 	}
@@ -37,13 +42,16 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 
 // gather lets callers who are ready to ask do so first: those who were just
 // answered and ask again at once then fill one batch instead of two halves. It
-// waits for nobody: with nothing to run it returns at once, and where there is
-// always something to run, it steps aside twice at most.
-func gather[T, R any](q *queue[T, R]) {
-	runtime.Gosched()
-	if q.len() > 0 {
-		runtime.Gosched()
-	}
+// waits for nobody who is not ready.
+//
+// The goroutine that gives the turn back is last in this processor's line: the
+// second one pushes it there from the place of the newest, which would run at
+// once. Stepping aside by runtime.Gosched goes to a line that another processor
+// looks at first, and got two thirds of those who were about to ask.
+func gather(turn chan struct{}) {
+	go func() { turn <- struct{}{} }()
+	go func() {}()
+	<-turn
 }
 
 // start leaves out the items whose callers have gone, and answers them.

@@ -9,6 +9,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
+	"runtime/debug"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -25,7 +27,6 @@ import (
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/app"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
-	"github.com/fulcrum-io/fulcrum/services/budget/internal/upkeep"
 )
 
 // asService makes this program the budget service: it is measured as what it
@@ -40,7 +41,10 @@ func serve(ctx context.Context, getenv func(string) string, out io.Writer) error
 // were answered. Each takes from when it was due, so that a stall is seen by
 // all who would have come during it.
 func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.Line, error) {
-	upkeep.PaceCollector() // the load has the two processors of what it measures
+	// The load has the two processors of what it measures, so it collects its
+	// garbage between the rounds.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(4 << 30))
 	client, stop, err := s.process(ctx, progress)
 	if err != nil {
 		return nil, err
@@ -84,6 +88,7 @@ type arrive func(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 func atRate(name string, p plan, rate int, round func() ([]time.Duration, int64, error)) ([]bench.Line, error) {
 	var p50, p99, failures []float64
 	for n := range 1 + min(p.rounds, 3) {
+		runtime.GC()
 		took, failed, err := round()
 		if err != nil {
 			return nil, err

@@ -89,7 +89,7 @@ func (b *batch) collect() {
 	b.books = ledger.Books{
 		Catalogs:     catalogs,
 		Windows:      make(map[ledger.WindowKey]*ledger.Window),
-		Reservations: make(map[ledger.Ref]*ledger.Reservation),
+		Reservations: make(map[ledger.Ref]*ledger.Reservation, len(b.left)),
 		Ends:         make(map[ledger.Ref]ledger.End),
 		Renewals:     make(map[ledger.RenewalKey]*ledger.Renewal),
 		Corrections:  make(map[ledger.Ref][]*ledger.Correction),
@@ -419,7 +419,7 @@ func (b *batch) readWindows(arg budgetdb.ReadWindowsParams) step {
 // write says what the ops did, in one round trip.
 func (b *batch) write(ctx context.Context, tx db.Tx) error {
 	w := &b.books.Writes
-	steps := append(b.windowWrites(), b.ledgerWrites(w)...)
+	steps := append(b.windowWrites(b.underLock()), b.ledgerWrites(w)...)
 	if len(w.Events) == 0 {
 		return pipelined(ctx, tx, steps, nil)
 	}

@@ -8,17 +8,36 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/fulcrum-io/fulcrum/db"
+	"github.com/fulcrum-io/fulcrum/db/budgetdb"
 	"github.com/fulcrum-io/fulcrum/db/dbtest"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/calendar"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/lane"
 )
 
-// A batch that was decided by another time than the database's is undone as a
-// whole: outside the windows it was decided in, and when the clock has jumped.
+// A batch that was decided by another time than the database's, or by another
+// configuration, is undone as a whole: by the statement that saves its windows,
+// or by one of its own if it saves none.
 func TestTheGuardRefusesAnotherTime(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	tenant := dbtest.Tenant(t, d)
 	publish(t, d, tenant, dollars("all", 1))
+	dbtest.Admin(t, d, `insert into fulcrum.budget_windows (tenant_id, budget_id, window_start, window_end, config_version, mode) values ('`+tenant.String()+`', 'all', 'epoch', 'infinity', 1, 1)`)
+	guards := map[string]func(context.Context, *budgetdb.Queries, budgetdb.LedgerGuardParams) error{
+		"alone": func(ctx context.Context, q *budgetdb.Queries, g budgetdb.LedgerGuardParams) error {
+			_, err := q.LedgerGuard(ctx, g)
+			return err
+		},
+		"with windows": func(ctx context.Context, q *budgetdb.Queries, g budgetdb.LedgerGuardParams) error {
+			_, err := q.SaveWindows(ctx, budgetdb.SaveWindowsParams{
+				NotBefore: g.NotBefore, NotAfter: g.NotAfter, Believed: g.Believed, Tenants: g.Tenants, BundleVersions: g.Versions,
+				TenantIds: []uuid.UUID{tenant}, BudgetIds: []string{"all"}, WindowStarts: []time.Time{time.Unix(0, 0)}, WindowEnds: []time.Time{calendar.Never},
+				ConfigVersions: []int64{1}, Modes: []int16{1}, Suspended: []bool{false}, Versions: []int64{0}, ReachedBps: []int32{0},
+				ThrottledUntils: []time.Time{time.Unix(0, 0)}, Counters: make([]int64, 28),
+			})
+			return err
+		},
+	}
 	for name, tt := range map[string]struct {
 		notBefore, notAfter, believed time.Duration // from now
 		version                       int64
@@ -26,33 +45,36 @@ func TestTheGuardRefusesAnotherTime(t *testing.T) {
 	}{
 		"as believed":                      {-time.Hour, time.Hour, 0, 1, ""},
 		"a window that is over":            {-time.Hour, -time.Minute, 0, 1, "FT021"},
+		"a window that ends at once":       {-time.Hour, 0, 0, 1, "FT021"},
 		"a window that has not begun":      {time.Minute, time.Hour, 0, 1, "FT021"},
 		"a clock that jumped ahead":        {-time.Hour, time.Hour, -10 * time.Minute, 1, "FT021"},
 		"a clock that jumped back":         {-time.Hour, time.Hour, 10 * time.Minute, 1, "FT021"},
 		"configuration that is newer":      {-time.Hour, time.Hour, 0, 0, "FT022"},
 		"a clock that drifted by a little": {-time.Hour, time.Hour, 200 * time.Millisecond, 1, ""},
 	} {
-		var left int64
-		err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
-			if _, err := tx.Exec(ctx, `insert into fulcrum.hold_sweeps (tenant_id, swept_until) values ($1, now()) on conflict (tenant_id) do update set swept_until = now()`, tenant); err != nil {
-				return err
+		for by, guarded := range guards {
+			err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+				if _, err := tx.Exec(ctx, `insert into fulcrum.hold_sweeps (tenant_id, swept_until) values ($1, now()) on conflict (tenant_id) do update set swept_until = now()`, tenant); err != nil {
+					return err
+				}
+				var now time.Time // the transaction's, however long it takes
+				if err := tx.QueryRow(ctx, `select now()`).Scan(&now); err != nil {
+					return err
+				}
+				return guarded(ctx, budgetdb.New(tx), budgetdb.LedgerGuardParams{
+					NotBefore: now.Add(tt.notBefore), NotAfter: now.Add(tt.notAfter), Believed: now.Add(tt.believed),
+					Tenants: []uuid.UUID{tenant}, Versions: []int64{tt.version},
+				})
+			})
+			if tt.refused == "" && err != nil || tt.refused != "" && !db.Is(err, tt.refused) {
+				t.Errorf("%s, %s: %v, want %q", name, by, err, tt.refused)
 			}
-			var now time.Time // the transaction's, however long it takes
-			if err := tx.QueryRow(ctx, `select now()`).Scan(&now); err != nil {
-				return err
+			if wrote := dbtest.Count(t, d, `select count(*) from fulcrum.hold_sweeps`) > 0; wrote != (err == nil) {
+				t.Errorf("%s, %s: wrote %v, and answered %v", name, by, wrote, err)
 			}
-			_, err := tx.Exec(ctx, `select fulcrum.ledger_guard($1, $2, $3, array[$4::uuid], array[$5::bigint])`,
-				now.Add(tt.notBefore), now.Add(tt.notAfter), now.Add(tt.believed), tenant, tt.version)
-			return err
-		})
-		if tt.refused == "" && err != nil || tt.refused != "" && !db.Is(err, tt.refused) {
-			t.Errorf("%s: %v, want %q", name, err, tt.refused)
+			dbtest.Admin(t, d, `delete from fulcrum.hold_sweeps`)
+			dbtest.Admin(t, d, `update fulcrum.budget_windows set version = 0`)
 		}
-		left = dbtest.Count(t, d, `select count(*) from fulcrum.hold_sweeps`)
-		if wrote := left > 0; wrote != (err == nil) {
-			t.Errorf("%s: %d rows written", name, left)
-		}
-		dbtest.Admin(t, d, `delete from fulcrum.hold_sweeps`)
 	}
 }
 
@@ -66,17 +88,18 @@ func TestAClockThatJumpsCostsOnlyTime(t *testing.T) {
 	in := start(t, d, lane.Options{})
 	first := hold(tenant, 10)
 	must(t, in, first)
-	dbtest.Admin(t, d, `create or replace function fulcrum.ledger_guard(not_before timestamptz, not_after timestamptz, believed timestamptz, tenants uuid[], versions bigint[])
-		returns timestamptz language plpgsql stable set search_path = pg_catalog
-		as $$ begin raise exception 'fulcrum: time moved on' using errcode = 'FT021'; end $$`)
 	before := in.fast[1].Load()
-	for range 5 {
+	for i := range 5 {
+		jump := time.Duration(1-2*(i%2)) * 10 * time.Minute // ahead and back
 		r := hold(tenant, 10)
+		in.store.Believe(time.Now().Add(jump))
 		if a := must(t, in, r); !a.Granted {
 			t.Fatalf("%+v", a)
 		}
+		in.store.Believe(time.Now().Add(jump))
 		must(t, in, settle(r.Ref, 7))
 	}
+	in.store.Believe(time.Now().Add(time.Hour))
 	if a := must(t, in, hold(tenant, 56)); a.Granted || a.RefusedBy.Remaining != 55 {
 		t.Errorf("%+v, want 55 left", a)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/fulcrum-io/fulcrum/db"
 	"github.com/fulcrum-io/fulcrum/db/budgetdb"
 	busv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/bus/v1"
@@ -85,51 +87,72 @@ func (b *batch) recall() bool {
 	return true
 }
 
-// save writes everything as one implicit transaction.
+// save writes everything as one implicit transaction, which fails if the batch's
+// time or configuration are not those of now.
 func (b *batch) save(ctx context.Context) error {
 	w := &b.books.Writes
-	steps := append([]step{b.guard()}, b.windowWrites()...)
+	g := b.guard()
+	steps := b.windowWrites(g)
+	if len(steps) == 0 || b.clockGuess.old() {
+		steps = append([]step{b.ask(g)}, steps...)
+	}
 	steps = append(steps, b.ledgerWrites(w)...)
 	events := make([]*busv1.Event, len(w.Events))
 	for i, e := range w.Events {
 		events[i] = b.Encode(e)
 	}
-	return b.db.OneTenants(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
+	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
 		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
 			return b.Outbox(ctx, tx, events...)
 		})
 	})
 }
 
-// guard fails the batch if its time or configuration are not those of now.
-func (b *batch) guard() step {
-	arg := budgetdb.LedgerGuardParams{
-		NotBefore: calendar.Always, NotAfter: calendar.Never, Believed: b.books.Now,
-		Tenants: b.tenants, Versions: make([]int64, len(b.tenants)),
-	}
+// guard is what a batch went by: it stands only if the database's time is
+// between these, and close to what was believed, and no tenant has
+// configuration that is newer.
+type guard struct {
+	notBefore, notAfter, believed time.Time
+	tenants                       []uuid.UUID
+	versions                      []int64
+}
+
+// underLock is the guard of a batch that has looked for itself.
+func (b *batch) underLock() guard {
+	return guard{notBefore: calendar.Always, notAfter: calendar.Never, believed: b.books.Now}
+}
+
+func (b *batch) guard() guard {
+	g := guard{calendar.Always, calendar.Never, b.books.Now, b.tenants, make([]int64, len(b.tenants))}
 	for i, tenant := range b.tenants {
-		arg.Versions[i] = b.books.Catalogs[tenant].Version
+		g.versions[i] = b.books.Catalogs[tenant].Version
 	}
 	for _, d := range b.draws {
-		if d.Placed && d.Span.Start.After(arg.NotBefore) {
-			arg.NotBefore = d.Span.Start
+		if d.Placed {
+			g.within(d.Span)
 		}
-		if d.Placed && d.Span.End.Before(arg.NotAfter) {
-			arg.NotAfter = d.Span.End
-		}
-		if d.Budget == nil || len(d.Budget.Overrides) == 0 {
-			continue
-		}
-		steady := d.Budget.Steady(b.books.Now)
-		if steady.Start.After(arg.NotBefore) {
-			arg.NotBefore = steady.Start
-		}
-		if steady.End.Before(arg.NotAfter) {
-			arg.NotAfter = steady.End
+		if d.Budget != nil && len(d.Budget.Overrides) > 0 {
+			g.within(d.Budget.Steady(b.books.Now))
 		}
 	}
+	return g
+}
+
+func (g *guard) within(s calendar.Window) {
+	if s.Start.After(g.notBefore) {
+		g.notBefore = s.Start
+	}
+	if s.End.Before(g.notAfter) {
+		g.notAfter = s.End
+	}
+}
+
+// ask is the guard by itself. It tells the database's time, too.
+func (b *batch) ask(g guard) step {
 	return func(ctx context.Context, q *budgetdb.Queries) error {
-		now, err := q.LedgerGuard(ctx, arg)
+		now, err := q.LedgerGuard(ctx, budgetdb.LedgerGuardParams{
+			NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, Versions: g.versions,
+		})
 		if err == nil {
 			b.clockGuess.set(now.UTC())
 		}

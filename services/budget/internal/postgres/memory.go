@@ -44,56 +44,6 @@ func (p *presence) forget() {
 	clear(p.keys)
 }
 
-// recent remembers the latest reservations: what they hold and in which windows
-// never changes. It may forget.
-type recent struct {
-	mu       sync.Mutex // guards new and old
-	new, old map[ledger.Ref]remembered
-}
-
-type remembered struct {
-	reservation *ledger.Reservation
-	ended       bool // for all that is known it is open otherwise
-}
-
-const mostRecent = 50_000 // in each of the two
-
-func newRecent() *recent { return &recent{new: make(map[ledger.Ref]remembered)} }
-
-func (r *recent) get(ref ledger.Ref) (remembered, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.find(ref)
-}
-
-func (r *recent) find(ref ledger.Ref) (remembered, bool) {
-	m, ok := r.new[ref]
-	if !ok {
-		m, ok = r.old[ref]
-	}
-	return m, ok
-}
-
-// add takes note of what a committed batch wrote.
-func (r *recent) add(w *ledger.Writes) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, res := range w.Reservations {
-		if len(r.new) >= mostRecent {
-			r.old, r.new = r.new, make(map[ledger.Ref]remembered)
-		}
-		if len(res.Parts) > 0 {
-			r.new[res.Ref] = remembered{reservation: res}
-		}
-	}
-	for _, set := range w.Settlements {
-		if m, ok := r.find(set.Ref); ok {
-			m.ended = true
-			r.new[set.Ref] = m
-		}
-	}
-}
-
 // balances remember windows as they were last saved, and for which tenants that
 // has lately proved wrong, because another instance writes the same rows.
 type balances struct {
@@ -188,6 +138,9 @@ func (m *balances) trust(tenants []uuid.UUID) {
 	}
 }
 
+// hearing is how long the database's time is gone by without asking again.
+const hearing = time.Second
+
 // clockGuess estimates the database's time from when it was last heard.
 type clockGuess struct {
 	mu    sync.Mutex // guards heard and at
@@ -203,6 +156,14 @@ func (c *clockGuess) now() (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return c.heard.Add(time.Since(c.at)), true
+}
+
+// old reports whether the database was last heard so long ago that its clock may
+// have been set meanwhile.
+func (c *clockGuess) old() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return time.Since(c.at) > hearing
 }
 
 func (c *clockGuess) set(heard time.Time) {

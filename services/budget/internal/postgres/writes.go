@@ -39,10 +39,11 @@ func (b *batch) ensureParams(keys []ledger.WindowKey) budgetdb.EnsureWindowsPara
 	return arg
 }
 
-// windowWrites save every window that changed, in lock order.
-func (b *batch) windowWrites() []step {
+// windowWrites save every window that changed, in lock order, if g holds.
+func (b *batch) windowWrites(g guard) []step {
 	most := len(b.locked)
 	arg := budgetdb.SaveWindowsParams{
+		NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, BundleVersions: g.versions,
 		TenantIds: make([]uuid.UUID, 0, most), BudgetIds: make([]string, 0, most), WindowStarts: make([]time.Time, 0, most), WindowEnds: make([]time.Time, 0, most),
 		ConfigVersions: make([]int64, 0, most), Modes: make([]int16, 0, most), Suspended: make([]bool, 0, most), Versions: make([]int64, 0, most),
 		ReachedBps: make([]int32, 0, most), ThrottledUntils: make([]time.Time, 0, most), Counters: make([]int64, 0, 4*int(amount.Units)*most),
@@ -161,6 +162,16 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 			arg.Vias = append(arg.Vias, at.Via.Budget)
 		}
 		arg.Lasts = append(arg.Lasts, int32(len(arg.BudgetIds)))
+	}
+	if arg.Firsts[n-1] == 1 { // all on one path
+		arg.Firsts, arg.Lasts = arg.Firsts[:0], arg.Lasts[:0]
+	}
+	for _, column := range []*[]string{
+		&arg.PriceVersions, &arg.Teams, &arg.AgentIds, &arg.UserIds, &arg.WorkflowIds, &arg.ApiKeyIds, &arg.Models, &arg.EnvelopeIds,
+	} {
+		if !slices.ContainsFunc(*column, func(v string) bool { return v != "" }) {
+			*column = (*column)[:0]
+		}
 	}
 	return arg
 }

@@ -1,0 +1,81 @@
+package postgres_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fulcrum-io/fulcrum/db"
+	"github.com/fulcrum-io/fulcrum/db/dbtest"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/lane"
+)
+
+var errTakeBack = errors.New("take it back")
+
+// Whatever the code above it believes, no statement of the application writes a
+// row of the ledger that cannot be: beyond its limit, below zero, half a batch.
+func TestTheDatabaseTakesNoRowOfTheLedgerThatCannotBe(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, dollars("all", 1))
+	must(t, start(t, d, lane.Options{}), hold(tenant, 400_000_000))
+	const fresh = `insert into fulcrum.budget_windows (tenant_id, budget_id, window_start, window_end, config_version, mode, cost_nano_limit, cost_nano_held, cost_nano_spent, cost_nano_over)
+		select $1, 'other', '2026-01-01', `
+	const kept = `insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at, budget_ids, window_starts)
+		select $1, gen_random_uuid(), sha256(''), `
+	const moved = `insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, cost_nano)
+		select $1, 'all', 'epoch', now(), gen_random_uuid(), '{1}', '{0}', `
+	const batch = `insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids) select $1, now(), gen_random_uuid(), array[$1::uuid], `
+	for name, tt := range map[string]struct {
+		sql  string
+		good bool
+	}{
+		"held up to the limit":                  {`update fulcrum.budget_windows set cost_nano_held = cost_nano_limit where tenant_id = $1`, true},
+		"held beyond the limit":                 {`update fulcrum.budget_windows set cost_nano_held = cost_nano_limit + 1 where tenant_id = $1`, false},
+		"spent and held beyond the limit":       {`update fulcrum.budget_windows set cost_nano_spent = cost_nano_limit - cost_nano_held + 1 where tenant_id = $1`, false},
+		"spent beyond the limit, and noted":     {`update fulcrum.budget_windows set cost_nano_spent = cost_nano_limit, cost_nano_over = cost_nano_held where tenant_id = $1`, true},
+		"a limit below what is held":            {`update fulcrum.budget_windows set cost_nano_limit = 1 where tenant_id = $1`, false},
+		"another unit's limit below its use":    {`update fulcrum.budget_windows set llm_calls_limit = 1, llm_calls_spent = 2 where tenant_id = $1`, false},
+		"less than nothing held":                {`update fulcrum.budget_windows set tool_calls_held = -1 where tenant_id = $1`, false},
+		"a wallet that nothing was put into":    {`update fulcrum.budget_windows set mode = 4, cost_nano_limit = 0 where tenant_id = $1`, false},
+		"a mode that is none":                   {`update fulcrum.budget_windows set mode = 5 where tenant_id = $1`, false},
+		"a new window":                          {fresh + `'2026-02-01', 1, 1, 10, 5, 5, 0`, true},
+		"a new window that is overspent":        {fresh + `'2026-02-01', 1, 1, 10, 5, 6, 0`, false},
+		"a window that ends before it begins":   {fresh + `'2025-12-31', 1, 1, 10, 0, 0, 0`, false},
+		"a hold":                                {kept + `1, 0, 0, 0, 0, 0, 0, now(), now() + '1 s', '{all}', '{epoch}'`, true},
+		"a hold of less than nothing":           {kept + `-1, 0, 0, 0, 0, 0, 0, now(), now() + '1 s', '{all}', '{epoch}'`, false},
+		"a hold that ran out before it began":   {kept + `1, 0, 0, 0, 0, 0, 0, now(), now() - '1 s'::interval, '{all}', '{epoch}'`, false},
+		"a hold in a budget without its window": {kept + `1, 0, 0, 0, 0, 0, 0, now(), now() + '1 s', '{all}', '{}'`, false},
+		"a line":                                {moved + `'{12}', '{}', '{}', '{}', '{}', '{}', '{}', '{5}'`, true},
+		"a line of less than nothing":           {moved + `'{12}', '{}', '{}', '{}', '{}', '{}', '{}', '{-5}'`, false},
+		"a line from no account":                {moved + `'{2}', '{}', '{}', '{}', '{}', '{}', '{}', '{5}'`, false},
+		"a line without its accounts":           {moved + `'{}', '{}', '{}', '{}', '{}', '{}', '{}', '{5}'`, false},
+		"amounts without lines":                 {moved + `'{12}', '{}', '{}', '{}', '{}', '{}', '{}', '{5,6}'`, false},
+		"a batch":                               {batch + `'{hold}', array[$1::uuid]`, true},
+		"a batch without a kind":                {batch + `'{""}', array[$1::uuid]`, false},
+		"a batch that lacks a cause":            {batch + `'{hold}', '{}'`, false},
+	} {
+		err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+			tag, err := tx.Exec(ctx, tt.sql, tenant)
+			if err == nil && tag.RowsAffected() != 1 {
+				t.Errorf("%s: %d rows", name, tag.RowsAffected())
+			}
+			if err == nil {
+				err = errTakeBack
+			}
+			return err
+		})
+		if took := errors.Is(err, errTakeBack); took != tt.good || !took && !refusedBy(err, "sane") && !refusedBy(err, "within") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// refusedBy reports whether err is what the policy of that name says to a row.
+func refusedBy(err error, policy string) bool {
+	return db.Is(err, "42501") && strings.Contains(err.Error(), `violates row-level security policy "`+policy+`"`)
+}

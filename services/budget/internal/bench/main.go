@@ -109,6 +109,9 @@ func measure(ctx context.Context, p plan, only string, progress io.Writer) (line
 			continue
 		}
 		known = true
+		if err := s.tidy(ctx); err != nil {
+			return nil, err
+		}
 		more, err := part.run(ctx, s, p, progress)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", part.name, err)

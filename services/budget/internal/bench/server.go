@@ -91,6 +91,17 @@ func (s *server) age(ctx context.Context) error {
 	return err
 }
 
+// tidy does what the part before left to the server to do some time, so that the
+// next one does not run beside it.
+func (s *server) tidy(ctx context.Context) error {
+	for _, sql := range []string{`vacuum analyze`, `checkpoint`} {
+		if _, err := s.plain.Exec(ctx, sql); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (s *server) stop() error {
 	if s.plain != nil {
 		s.plain.Close()

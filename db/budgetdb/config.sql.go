@@ -79,7 +79,8 @@ type LedgerGuardParams struct {
 	Versions  []int64
 }
 
-// The same guard as in SaveWindows, for a batch that saves none; and it returns now().
+// The same guard as in SaveWindows, for a batch that saves none, or when the
+// database's time was not heard for a while: it returns now().
 func (q *Queries) LedgerGuard(ctx context.Context, arg LedgerGuardParams) (time.Time, error) {
 	row := q.db.QueryRow(ctx, ledgerGuard,
 		arg.NotBefore,

@@ -383,8 +383,9 @@ type SaveWindowsParams struct {
 // is not of the version that was decided on takes -1, which its check refuses.
 // What was decided from memory fails, too, if time or configuration are not what
 // it went by: now() has to be in [not_before, not_after) and close to believed,
-// and no tenant's bundle newer than the version given. Here that costs a third of
-// what it costs as a statement of its own.
+// and no tenant's bundle newer than the version given. Here that costs half of
+// what it costs as a statement of its own. That every row is there is a condition
+// of this, too: the application cannot delete one.
 // The counters of all rows follow one another in the order of the columns.
 func (q *Queries) SaveWindows(ctx context.Context, arg SaveWindowsParams) (int64, error) {
 	result, err := q.db.Exec(ctx, saveWindows,

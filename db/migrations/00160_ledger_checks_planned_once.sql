@@ -4,8 +4,9 @@
 -- expression of a policy is part of the statement's plan, which lives as long as
 -- the connection. So what must hold of every row that the ledger writes is a
 -- restrictive policy: the application can write no row that breaks it, in
--- whatever statement. Who repairs rows by hand as a superuser is not stopped by
--- it; the continuous check finds what does not fit the entries.
+-- whatever statement. It binds fulcrum_app alone: a row that somebody else breaks
+-- is refused when the application next saves it, and the continuous check finds
+-- counters that do not fit their entries.
 -- The version stays a check: a save that expected another version is told by name.
 alter table fulcrum.budget_windows drop constraint budget_windows_sane, drop constraint budget_windows_within;
 create policy sane on fulcrum.budget_windows as restrictive to fulcrum_app using (true) with check (

@@ -18,7 +18,7 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	company := false // somebody else waits, or was answered and may ask again
 	for {
 		var closed bool
-		if company {
+		if company && q.len() < l.o.MaxBatch {
 			gather(turn)
 		}
 		if items, closed = q.take(items[:0], l.o.MaxBatch); closed {
@@ -42,7 +42,7 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 
 // gather lets callers who are ready to ask do so first: those who were just
 // answered and ask again at once then fill one batch instead of two halves. It
-// waits for nobody who is not ready.
+// waits for nobody who is not ready to run.
 //
 // The goroutine that gives the turn back is last in this processor's line: the
 // second one pushes it there from the place of the newest, which would run at

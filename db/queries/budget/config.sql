@@ -16,5 +16,6 @@ select set_config('enable_hashjoin', 'off', true), set_config('enable_mergejoin'
     set_config('enable_bitmapscan', 'off', true), set_config('plan_cache_mode', 'force_generic_plan', true), set_config('jit', 'off', true);
 
 -- name: LedgerGuard :one
--- The same guard as in SaveWindows, for a batch that saves none; and it returns now().
+-- The same guard as in SaveWindows, for a batch that saves none, or when the
+-- database's time was not heard for a while: it returns now().
 select fulcrum.ledger_guard(@not_before::timestamptz, @not_after::timestamptz, @believed::timestamptz, @tenants::uuid[], @versions::bigint[])::timestamptz as now;

@@ -46,8 +46,9 @@ cross join lateral (
 -- is not of the version that was decided on takes -1, which its check refuses.
 -- What was decided from memory fails, too, if time or configuration are not what
 -- it went by: now() has to be in [not_before, not_after) and close to believed,
--- and no tenant's bundle newer than the version given. Here that costs a third of
--- what it costs as a statement of its own.
+-- and no tenant's bundle newer than the version given. Here that costs half of
+-- what it costs as a statement of its own. That every row is there is a condition
+-- of this, too: the application cannot delete one.
 -- The counters of all rows follow one another in the order of the columns.
 insert into fulcrum.budget_windows as w (tenant_id, budget_id, window_start, window_end, config_version, mode, suspended, version, reached_bp, throttled_until,
     cost_nano_limit, cost_nano_held, cost_nano_spent, cost_nano_over, total_tokens_limit, total_tokens_held, total_tokens_spent, total_tokens_over, input_tokens_limit, input_tokens_held, input_tokens_spent, input_tokens_over, output_tokens_limit, output_tokens_held, output_tokens_spent, output_tokens_over, llm_calls_limit, llm_calls_held, llm_calls_spent, llm_calls_over, tool_calls_limit, tool_calls_held, tool_calls_spent, tool_calls_over, seconds_limit, seconds_held, seconds_spent, seconds_over)

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"encoding/binary"
+	"strings"
 	"time"
 )
 
@@ -45,14 +46,14 @@ func Unpack(ref Ref, b []byte) *Reservation {
 	r.CreatedAt, r.ExpiresAt = u.time(), u.time()
 	r.Parts = make([]WindowKey, u.count())
 	for i := range r.Parts {
-		r.Parts[i] = WindowKey{Tenant: ref.Tenant, Start: u.int(), Budget: u.string()}
+		r.Parts[i] = WindowKey{Tenant: ref.Tenant, Start: u.int(), Budget: strings.Clone(u.string())}
 	}
 	if n := u.count(); n > 0 {
 		r.Behind = make([]Behind, n)
 	}
 	for i := range r.Behind {
-		key := WindowKey{Tenant: ref.Tenant, Start: u.int(), Budget: u.string()}
-		r.Behind[i] = BehindOf(key, u.string())
+		key := WindowKey{Tenant: ref.Tenant, Start: u.int(), Budget: strings.Clone(u.string())}
+		r.Behind[i] = BehindOf(key, strings.Clone(u.string()))
 	}
 	s := &r.Subject
 	for _, text := range [...]*string{&r.PriceVersion, &s.Team, &s.AgentID, &s.UserID, &s.WorkflowID, &s.APIKeyID, &s.Model, &s.EnvelopeID} {
@@ -61,7 +62,8 @@ func Unpack(ref Ref, b []byte) *Reservation {
 	return r
 }
 
-// unpacker reads what Pack wrote. All texts share one copy.
+// unpacker reads what Pack wrote. All texts share one copy; names of budgets, which
+// outlive the batch as keys of what is remembered, get their own.
 type unpacker struct {
 	rest []byte
 	text string // the whole of it

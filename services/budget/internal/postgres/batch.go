@@ -22,6 +22,7 @@ type batch struct {
 	ops  []ledger.Op
 	left []int // indexes of ops
 
+	began      time.Time // ours, just before the transaction
 	tenants    []uuid.UUID
 	renewals   budgetdb.FindRenewalsParams
 	corrects   refs // of the charges to correct
@@ -160,7 +161,7 @@ func (b *batch) look(ctx context.Context, tx db.Tx) error {
 // current refuses to go on with configuration, or in windows, that are not
 // those of now.
 func (b *batch) current() error {
-	b.clockGuess.set(b.books.Now)
+	b.clockGuess.set(b.books.Now, b.began)
 	if len(b.stale) > 0 {
 		return errStale
 	}
@@ -300,10 +301,15 @@ func (b *batch) lock(ctx context.Context, tx db.Tx, missing []ledger.WindowKey, 
 	if err := b.current(); err != nil {
 		return err
 	}
+	forgot := false
 	for ref, res := range b.books.Reservations {
-		if res.CreatedAt.IsZero() {
-			delete(b.books.Reservations, ref) // remembered, but not there
+		if res.CreatedAt.IsZero() { // remembered, but not there: its op was prepared for another state
+			b.recent.forget(ref)
+			forgot = true
 		}
+	}
+	if forgot {
+		return errMoved
 	}
 	if err := b.carry(ctx, tx); err != nil {
 		return err

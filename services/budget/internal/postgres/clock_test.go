@@ -20,8 +20,9 @@ import (
 func TestTheGuardRefusesAnotherTime(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
-	tenant := dbtest.Tenant(t, d)
+	tenant, other := dbtest.Tenant(t, d), dbtest.Tenant(t, d)
 	publish(t, d, tenant, dollars("all", 1))
+	publish(t, d, other, dollars("all", 1))
 	dbtest.Admin(t, d, `insert into fulcrum.budget_windows (tenant_id, budget_id, window_start, window_end, config_version, mode) values ('`+tenant.String()+`', 'all', 'epoch', 'infinity', 1, 1)`)
 	guards := map[string]func(context.Context, *budgetdb.Queries, budgetdb.LedgerGuardParams) error{
 		"alone": func(ctx context.Context, q *budgetdb.Queries, g budgetdb.LedgerGuardParams) error {
@@ -40,20 +41,21 @@ func TestTheGuardRefusesAnotherTime(t *testing.T) {
 	}
 	for name, tt := range map[string]struct {
 		notBefore, notAfter, believed time.Duration // from now
-		version                       int64
+		version, others               int64         // of the configuration gone by; the other tenant saves no window
 		refused                       string
 	}{
-		"as believed":                      {-time.Hour, time.Hour, 0, 1, ""},
-		"a window that is over":            {-time.Hour, -time.Minute, 0, 1, "FT021"},
-		"a window that ends at once":       {-time.Hour, 0, 0, 1, "FT021"},
-		"a window that has not begun":      {time.Minute, time.Hour, 0, 1, "FT021"},
-		"a clock that jumped ahead":        {-time.Hour, time.Hour, -10 * time.Minute, 1, "FT021"},
-		"a clock that jumped back":         {-time.Hour, time.Hour, 10 * time.Minute, 1, "FT021"},
-		"configuration that is newer":      {-time.Hour, time.Hour, 0, 0, "FT022"},
-		"a clock that drifted by a little": {-time.Hour, time.Hour, 200 * time.Millisecond, 1, ""},
+		"as believed":                      {-time.Hour, time.Hour, 0, 1, 1, ""},
+		"a window that is over":            {-time.Hour, -time.Minute, 0, 1, 1, "FT021"},
+		"a window that ends at once":       {-time.Hour, 0, 0, 1, 1, "FT021"},
+		"a window that has not begun":      {time.Minute, time.Hour, 0, 1, 1, "FT021"},
+		"a clock that jumped ahead":        {-time.Hour, time.Hour, -10 * time.Minute, 1, 1, "FT021"},
+		"a clock that jumped back":         {-time.Hour, time.Hour, 10 * time.Minute, 1, 1, "FT021"},
+		"another's that is newer":          {-time.Hour, time.Hour, 0, 1, 0, "FT022"},
+		"configuration that is newer":      {-time.Hour, time.Hour, 0, 0, 1, "FT022"},
+		"a clock that drifted by a little": {-time.Hour, time.Hour, 200 * time.Millisecond, 1, 1, ""},
 	} {
 		for by, guarded := range guards {
-			err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+			err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant, other}, func(ctx context.Context, tx db.Tx) error {
 				if _, err := tx.Exec(ctx, `insert into fulcrum.hold_sweeps (tenant_id, swept_until) values ($1, now()) on conflict (tenant_id) do update set swept_until = now()`, tenant); err != nil {
 					return err
 				}
@@ -63,7 +65,7 @@ func TestTheGuardRefusesAnotherTime(t *testing.T) {
 				}
 				return guarded(ctx, budgetdb.New(tx), budgetdb.LedgerGuardParams{
 					NotBefore: now.Add(tt.notBefore), NotAfter: now.Add(tt.notAfter), Believed: now.Add(tt.believed),
-					Tenants: []uuid.UUID{tenant}, Versions: []int64{tt.version},
+					Tenants: []uuid.UUID{tenant, other}, Versions: []int64{tt.version, tt.others},
 				})
 			})
 			if tt.refused == "" && err != nil || tt.refused != "" && !db.Is(err, tt.refused) {
@@ -88,7 +90,7 @@ func TestAClockThatJumpsCostsOnlyTime(t *testing.T) {
 	in := start(t, d, lane.Options{})
 	first := hold(tenant, 10)
 	must(t, in, first)
-	before := in.fast[1].Load()
+	before, failed := in.fast[1].Load(), in.fast[0].Load()
 	for i := range 5 {
 		jump := time.Duration(1-2*(i%2)) * 10 * time.Minute // ahead and back
 		r := hold(tenant, 10)
@@ -105,6 +107,9 @@ func TestAClockThatJumpsCostsOnlyTime(t *testing.T) {
 	}
 	if n := in.fast[1].Load() - before; n != 0 {
 		t.Errorf("%d batches were decided from memory", n)
+	}
+	if in.fast[0].Load() == failed {
+		t.Error("no batch was tried from memory")
 	}
 	if spent, held := counters(t, d, tenant, "all"); spent != 35 || held != 10 {
 		t.Errorf("spent %d, held %d", spent, held)

@@ -97,6 +97,7 @@ func (b *batch) save(ctx context.Context) error {
 	for i, e := range w.Events {
 		events[i] = b.Encode(e)
 	}
+	b.began = time.Now()
 	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
 		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
 			return b.Outbox(ctx, tx, events...)

@@ -56,7 +56,7 @@ func (b *batch) ask(g guard) step {
 			NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, Versions: g.versions,
 		})
 		if err == nil {
-			b.clockGuess.set(now.UTC())
+			b.clockGuess.set(now.UTC(), b.began)
 		}
 		return err
 	}

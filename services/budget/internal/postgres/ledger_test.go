@@ -21,6 +21,7 @@ import (
 	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/balance"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/catalog"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/events"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/lane"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
@@ -226,4 +227,33 @@ func counters(t interface{ Fatal(...any) }, d *dbtest.Database, tenant uuid.UUID
 		t.Fatal(err)
 	}
 	return spent, held
+}
+
+// What an instance remembers and the database has lost, as after a failover that
+// lost a commit, is decided anew by what is there.
+func TestAHoldThatTheDatabaseLostIsNotGoneBy(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, dollars("all", 1))
+	in := start(t, d, lane.Options{})
+	lost := func() *ledger.Reserve {
+		r := hold(tenant, 40)
+		must(t, in, r)
+		dbtest.Admin(t, d, `delete from fulcrum.reservations`, `delete from fulcrum.ledger_postings`, `delete from fulcrum.ledger_batches`,
+			`update fulcrum.budget_windows set cost_nano_held = 0, version = version + 7`)
+		return r
+	}
+	if _, err := in.Do(t.Context(), settle(lost().Ref, 30)); !fault.Is(err, fault.NotFound) {
+		t.Errorf("a settlement without a subject: %v", err)
+	}
+	s := settle(lost().Ref, 30)
+	s.Subject = &catalog.Subject{}
+	if a := must(t, in, s); a.Amounts != nano(30) || len(a.States) != 1 {
+		t.Errorf("%+v", a)
+	}
+	if spent, held := counters(t, d, tenant, "all"); spent != 30 || held != 0 {
+		t.Errorf("spent %d, held %d", spent, held)
+	}
+	balanced(t, d)
 }

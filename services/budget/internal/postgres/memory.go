@@ -166,8 +166,9 @@ func (c *clockGuess) old() bool {
 	return time.Since(c.at) > hearing
 }
 
-func (c *clockGuess) set(heard time.Time) {
+// set takes note of what the database said the time was at our time at.
+func (c *clockGuess) set(heard, at time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.heard, c.at = heard, time.Now()
+	c.heard, c.at = heard, at
 }

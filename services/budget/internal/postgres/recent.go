@@ -78,6 +78,14 @@ func (r *recent) add(w *ledger.Writes) {
 	}
 }
 
+// forget is for a reservation that proved not to be there.
+func (r *recent) forget(ref ledger.Ref) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.new.places, ref)
+	delete(r.old.places, ref)
+}
+
 func (g *generation) keep(b []byte) spot {
 	last := len(g.slabs) - 1
 	if last < 0 || len(g.slabs[last])+len(b) > cap(g.slabs[last]) {

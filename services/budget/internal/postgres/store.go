@@ -62,7 +62,8 @@ const (
 // errStale says that a tenant's configuration moved on since it was loaded.
 var errStale = errors.New("configuration moved on")
 
-// errMoved says that a window ended since the time was last looked at.
+// errMoved says that a window ended since the time was last looked at, or that a
+// reservation that was remembered is not there.
 var errMoved = errors.New("time moved on")
 
 // Flush commits ops together and answers each, in order. It is atomic: with an
@@ -213,6 +214,7 @@ func (s *Store) once(ctx context.Context, ops []ledger.Op, left []int, results [
 	batch := &batch{Store: s, ops: ops, left: left}
 	batch.collect()
 	guessed := batch.guess()
+	batch.began = time.Now()
 	err := s.db.WithTenants(ctx, batch.tenants, func(ctx context.Context, tx db.Tx) error {
 		if !guessed {
 			if err := batch.look(ctx, tx); err != nil {

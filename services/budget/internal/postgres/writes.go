@@ -163,7 +163,7 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 		}
 		arg.Lasts = append(arg.Lasts, int32(len(arg.BudgetIds)))
 	}
-	if arg.Firsts[n-1] == 1 { // all on one path
+	if arg.Firsts[n-1] == 1 && arg.Lasts[n-1] == arg.Lasts[0] { // all on one path
 		arg.Firsts, arg.Lasts = arg.Firsts[:0], arg.Lasts[:0]
 	}
 	for _, column := range []*[]string{

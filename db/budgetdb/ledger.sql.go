@@ -157,7 +157,7 @@ func (q *Queries) InsertBatches(ctx context.Context, arg InsertBatchesParams) er
 const insertPostings = `-- name: InsertPostings :exec
 insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
 select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid,
-    ($3::integer[])[k.first:k.last], ($4::smallint[])[k.first:k.last], ($5::smallint[])[k.first:k.last],
+    ($3::integer[])[k.first:k.last], ($4::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.last - k.first], ($5::smallint[])[k.first:k.last],
     ($6::bigint[])[k.first:k.last],
     ($7::bigint[])[k.first:k.last],
     ($8::bigint[])[k.first:k.last],
@@ -166,7 +166,7 @@ select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid,
     ($11::bigint[])[k.first:k.last],
     ($12::bigint[])[k.first:k.last]
 from (select unnest($13::uuid[]) as tenant_id, unnest($14::text[]) as budget_id, unnest($15::timestamptz[]) as window_start,
-        unnest($16::integer[]) as first, unnest($17::integer[]) as last) k
+        unnest($16::integer[]) as first, unnest($17::integer[]) as last, unnest($18::integer[]) as line_first) k
 `
 
 type InsertPostingsParams struct {
@@ -187,10 +187,13 @@ type InsertPostingsParams struct {
 	WindowStarts []time.Time
 	Firsts       []int32
 	Lasts        []int32
+	LineFirsts   []int32
 }
 
 // One row a window: its lines are the elements from first to last. The array of
-// a unit in which nothing moved is empty, and so is every part of it.
+// a unit in which nothing moved is empty, and so is every part of it. Windows with
+// the same lines but for their numbers share their elements, of all but the
+// numbers: those are as many from line_first on, which is first if it is not said.
 func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) error {
 	_, err := q.db.Exec(ctx, insertPostings,
 		arg.OccurredAt,
@@ -210,6 +213,7 @@ func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) 
 		arg.WindowStarts,
 		arg.Firsts,
 		arg.Lasts,
+		arg.LineFirsts,
 	)
 	return err
 }

@@ -73,6 +73,7 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 			MaxBatch: rapid.IntRange(1, 5).Draw(rt, "batch"),
 			MaxQueue: rapid.IntRange(lanes, 20).Draw(rt, "queue"),
 			Lanes:    lanes,
+			Lead:     rapid.Bool().Draw(rt, "lead"),
 		}
 		type act struct {
 			key, patience int
@@ -154,8 +155,9 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 // The same promise on real threads, for the race detector.
 func TestEveryItemIsAnsweredUnderContention(t *testing.T) {
 	t.Parallel()
-	for _, fair := range []bool{false, true} {
-		t.Run(fmt.Sprint("fair ", fair), func(t *testing.T) {
+	for i := range 4 {
+		fair, lead := i&1 > 0, i&2 > 0
+		t.Run(fmt.Sprintf("fair %v, lead %v", fair, lead), func(t *testing.T) {
 			t.Parallel()
 			l := New(func(_ context.Context, batch []int) ([]Result[int], error) {
 				out := make([]Result[int], len(batch))
@@ -163,7 +165,7 @@ func TestEveryItemIsAnsweredUnderContention(t *testing.T) {
 					out[i].Value = -v
 				}
 				return out, nil
-			}, Options{Lanes: 3, MaxBatch: 16})
+			}, Options{Lanes: 3, MaxBatch: 16, Lead: lead})
 			if fair {
 				l.FairBy(func(v int) string { return fmt.Sprint(v % 7) })
 			}

@@ -54,6 +54,16 @@ func gather(turn chan struct{}) {
 	<-turn
 }
 
+// lead flushes v alone, in the place of a lane that rests meanwhile.
+func (l *Loop[T, R]) lead(q *queue[T, R], v T) (answer R, err error) {
+	defer q.leave()
+	results, err := l.try(l.ctx, []T{v})
+	if err != nil {
+		return answer, err
+	}
+	return results[0].Value, results[0].Err
+}
+
 // start leaves out the items whose callers have gone, and answers them.
 func (l *Loop[T, R]) start(items []*item[T, R], values []T) ([]*item[T, R], []T) {
 	live := items[:0]

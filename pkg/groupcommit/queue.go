@@ -124,6 +124,29 @@ func (q *queue[T, R]) take(batch []*item[T, R], limit int) (_ []*item[T, R], clo
 	return batch, false
 }
 
+// enter takes the place of a lane that is idle, if nothing waits; leave gives it
+// back.
+func (q *queue[T, R]) enter() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.closed || q.n > 0 || q.idle == 0 {
+		return false
+	}
+	q.idle--
+	return true
+}
+
+// leave lets the lane rest on, or wakes it for what came meanwhile.
+func (q *queue[T, R]) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.n > 0 || q.closed {
+		q.wake <- struct{}{} // has room, as in add
+		return
+	}
+	q.idle++
+}
+
 // line starts the fifo of a key that had nothing waiting, last in the ring.
 func (q *queue[T, R]) line(key string) *fifo[T, R] {
 	f := q.free

@@ -7,10 +7,12 @@ from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@firsts::integer[]
 
 -- name: InsertPostings :exec
 -- One row a window: its lines are the elements from first to last. The array of
--- a unit in which nothing moved is empty, and so is every part of it.
+-- a unit in which nothing moved is empty, and so is every part of it. Windows with
+-- the same lines but for their numbers share their elements, of all but the
+-- numbers: those are as many from line_first on, which is first if it is not said.
 insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
 select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid,
-    (@refs::integer[])[k.first:k.last], (@lines::smallint[])[k.first:k.last], (@moves::smallint[])[k.first:k.last],
+    (@refs::integer[])[k.first:k.last], (@lines::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.last - k.first], (@moves::smallint[])[k.first:k.last],
     (@cost_nano::bigint[])[k.first:k.last],
     (@total_tokens::bigint[])[k.first:k.last],
     (@input_tokens::bigint[])[k.first:k.last],
@@ -19,7 +21,7 @@ select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @bat
     (@tool_calls::bigint[])[k.first:k.last],
     (@seconds::bigint[])[k.first:k.last]
 from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
-        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
+        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last, unnest(@line_firsts::integer[]) as line_first) k;
 
 -- name: AddSpend :exec
 -- Rows arrive in key order, so that two batches never wait for each other.

@@ -51,7 +51,7 @@ func New(s Store, o Options) *Lane {
 		o.MaxBatch = 512
 	}
 	loop := groupcommit.New(s.Flush, groupcommit.Options{
-		Lanes: o.Lanes, MaxBatch: o.MaxBatch, MaxQueue: o.MaxQueue, Timeout: timeout, Isolate: true, Full: errFull, OnFlush: o.OnFlush,
+		Lanes: o.Lanes, MaxBatch: o.MaxBatch, MaxQueue: o.MaxQueue, Timeout: timeout, Isolate: true, Lead: true, Full: errFull, OnFlush: o.OnFlush,
 	})
 	return &Lane{s, loop.FairBy(func(op ledger.Op) string {
 		tenant := op.Of().Tenant
@@ -62,7 +62,8 @@ func New(s Store, o Options) *Lane {
 // Do runs op and returns its answer once it is durable. A full queue is a
 // fault.Exhausted at once, and nothing was done. If ctx ends first, the
 // outcome is unknown unless the op had not started; the same op may be done
-// again, by a new value with the same content.
+// again, by a new value with the same content. Who comes alone does it himself and
+// waits for the end of it: the client keeps his deadline.
 func (l *Lane) Do(ctx context.Context, op ledger.Op) (ledger.Answer, error) {
 	if err := l.store.Ready(ctx, op.Of().Tenant); err != nil {
 		return ledger.Answer{}, err

@@ -117,6 +117,20 @@ func (w *Writes) PostingsOf(p Posted) iter.Seq[*Posting] {
 	}
 }
 
+// Alike reports whether the same was posted to two windows, but for the numbers
+// of the lines.
+func (w *Writes) Alike(a, b Posted) bool {
+	x, y := a.first, b.first
+	for x != 0 && y != 0 {
+		p, q := &w.postings[x-1], &w.postings[y-1]
+		if p.Ref != q.Ref || p.From != q.From || p.To != q.To || p.Amounts != q.Amounts {
+			return false
+		}
+		x, y = p.next, q.next
+	}
+	return x == y
+}
+
 // Lines is how many lines were posted in all.
 func (w *Writes) Lines() int { return len(w.postings) }
 

@@ -62,6 +62,13 @@ func (w *Window) Changed() bool { return w.changed }
 // Reconfigured reports whether the limits must be written.
 func (w *Window) Reconfigured() bool { return w.reconfigured }
 
+// OnlyHeld reports whether of all that is saved nothing differs from the row but
+// what is held, and until when it makes callers wait.
+func (w *Window) OnlyHeld(row *Window) bool {
+	return w.Version == row.Version && w.End.Equal(row.End) && w.ConfigVersion == row.ConfigVersion && w.Mode == row.Mode && w.Suspended == row.Suspended &&
+		w.ReachedBP == row.ReachedBP && w.Limit == row.Limit && w.Spent == row.Spent && w.Over == row.Over
+}
+
 // Saved makes the window what it is once its changes are saved.
 func (w *Window) Saved() *Window {
 	if w.changed || w.reconfigured {

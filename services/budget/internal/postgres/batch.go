@@ -31,6 +31,7 @@ type batch struct {
 	refs       refs // every reservation the ops name, each once
 	fresh, old refs // those that a Reserve names only, and the others
 	books      ledger.Books
+	recalled   bool // the windows are from memory
 	stale      []uuid.UUID
 	draws      map[ledger.WindowKey]*ledger.Draw
 	locked     []ledger.WindowKey        // in lock order

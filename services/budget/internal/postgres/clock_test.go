@@ -38,6 +38,10 @@ func TestTheGuardRefusesAnotherTime(t *testing.T) {
 			})
 			return err
 		},
+		"with what is held": func(ctx context.Context, q *budgetdb.Queries, g budgetdb.LedgerGuardParams) error {
+			_, err := q.SaveHeld(ctx, heldIn(g, tenant, "all", 0))
+			return err
+		},
 	}
 	for name, tt := range map[string]struct {
 		notBefore, notAfter, believed time.Duration // from now
@@ -115,4 +119,58 @@ func TestAClockThatJumpsCostsOnlyTime(t *testing.T) {
 		t.Errorf("spent %d, held %d", spent, held)
 	}
 	balanced(t, d)
+}
+
+func heldIn(g budgetdb.LedgerGuardParams, tenant uuid.UUID, budget string, version int64) budgetdb.SaveHeldParams {
+	return budgetdb.SaveHeldParams{
+		NotBefore: g.NotBefore, NotAfter: g.NotAfter, Believed: g.Believed, Tenants: g.Tenants, BundleVersions: g.Versions,
+		TenantIds: []uuid.UUID{tenant}, BudgetIds: []string{budget}, WindowStarts: []time.Time{time.Unix(0, 0)}, Versions: []int64{version},
+		ThrottledUntils: []time.Time{time.Unix(0, 0)}, Held: make([]int64, 7),
+	}
+}
+
+// What is held is saved of a row as it was decided on, and makes none.
+func TestWhatIsHeldIsSavedOnlyOfTheRowThatWasDecidedOn(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, dollars("all", 1))
+	dbtest.Admin(t, d, `insert into fulcrum.budget_windows (tenant_id, budget_id, window_start, window_end, config_version, mode, version, cost_nano_limit, cost_nano_spent, reached_bp)
+		values ('`+tenant.String()+`', 'all', 'epoch', 'infinity', 1, 1, 7, 10, 4, 50)`)
+	for _, tt := range []struct {
+		name, budget string
+		version      int64
+		held         int64
+		refused      func(error) bool
+	}{
+		{"an older version", "all", 6, 1, func(err error) bool { return db.Is(err, "FT023") }},
+		{"a later version", "all", 8, 1, func(err error) bool { return db.Is(err, "FT023") }},
+		{"no row", "other", 7, 1, func(err error) bool { return db.Constraint(err) == "budget_windows_new" }},
+		{"more than the limit leaves", "all", 7, 7, func(err error) bool { return refusedBy(err, "within") }},
+		{"less than nothing", "all", 7, -1, func(err error) bool { return refusedBy(err, "sane") }},
+		{"as much as the limit leaves", "all", 7, 6, func(err error) bool { return err == nil }},
+	} {
+		err := d.DB.WithTenants(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+			var now time.Time
+			if err := tx.QueryRow(ctx, `select now()`).Scan(&now); err != nil {
+				return err
+			}
+			arg := heldIn(budgetdb.LedgerGuardParams{
+				NotBefore: calendar.Always, NotAfter: calendar.Never, Believed: now, Tenants: []uuid.UUID{tenant}, Versions: []int64{1},
+			}, tenant, tt.budget, tt.version)
+			arg.Held[0] = tt.held
+			_, err := budgetdb.New(tx).SaveHeld(ctx, arg)
+			return err
+		})
+		if !tt.refused(err) {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.budget_windows where budget_id = 'all' and version = 8 and cost_nano_held = 6
+		and cost_nano_limit = 10 and cost_nano_spent = 4 and reached_bp = 50 and mode = 1 and window_end = 'infinity'`); n != 1 {
+		t.Error("the row is not what it was with 6 held")
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.budget_windows`); n != 1 {
+		t.Errorf("there are %d rows, want 1", n)
+	}
 }

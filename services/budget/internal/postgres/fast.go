@@ -39,7 +39,7 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 		s.Fast(err == nil)
 	}
 	if err != nil {
-		wrong := db.Constraint(err) == "budget_windows_version"
+		wrong := db.Is(err, "FT023")
 		s.balances.drop(b.locked, wrong, b.tenants)
 		return false
 	}
@@ -80,6 +80,7 @@ func (b *batch) recall() bool {
 		}
 		b.books.Windows[key] = w
 	}
+	b.recalled = true
 	return true
 }
 

@@ -54,21 +54,29 @@ func (b *batch) postingParams(id uuid.UUID, w *ledger.Writes) budgetdb.InsertPos
 	n, lines := len(w.Posted), w.Lines()
 	arg := budgetdb.InsertPostingsParams{
 		BatchID: id, OccurredAt: b.books.Now, TenantIds: make([]uuid.UUID, 0, n), BudgetIds: make([]string, 0, n), WindowStarts: make([]time.Time, 0, n),
-		Firsts: make([]int32, 0, n), Lasts: make([]int32, 0, n), Refs: make([]int32, 0, lines), Lines: make([]int16, 0, lines), Moves: make([]int16, 0, lines),
+		Firsts: make([]int32, 0, n), Lasts: make([]int32, 0, n), LineFirsts: make([]int32, 0, n),
+		Refs: make([]int32, 0, lines), Lines: make([]int16, 0, lines), Moves: make([]int16, 0, lines),
 	}
 	var amounts columns
 	for u := range amounts {
 		amounts[u] = make([]int64, 0, lines)
 	}
 	var moved amount.Amounts // what is not 0 in any line
-	for _, posted := range w.Posted {
+	for i, posted := range w.Posted {
 		arg.TenantIds = append(arg.TenantIds, posted.Tenant)
 		arg.BudgetIds = append(arg.BudgetIds, posted.Budget)
 		arg.WindowStarts = append(arg.WindowStarts, posted.StartTime())
+		arg.LineFirsts = append(arg.LineFirsts, int32(len(arg.Lines)+1))
+		for e := range w.PostingsOf(posted) {
+			arg.Lines = append(arg.Lines, e.Line)
+		}
+		if i > 0 && w.Alike(posted, w.Posted[i-1]) { // as the levels of one path
+			arg.Firsts, arg.Lasts = append(arg.Firsts, arg.Firsts[i-1]), append(arg.Lasts, arg.Lasts[i-1])
+			continue
+		}
 		arg.Firsts = append(arg.Firsts, int32(len(arg.Refs)+1))
 		for e := range w.PostingsOf(posted) {
 			arg.Refs = append(arg.Refs, e.Ref)
-			arg.Lines = append(arg.Lines, e.Line)
 			arg.Moves = append(arg.Moves, 10*place(e.From)+place(e.To))
 			amounts.add(e.Amounts)
 			for u, n := range e.Amounts {
@@ -76,6 +84,9 @@ func (b *batch) postingParams(id uuid.UUID, w *ledger.Writes) budgetdb.InsertPos
 			}
 		}
 		arg.Lasts = append(arg.Lasts, int32(len(arg.Refs)))
+	}
+	if len(arg.Refs) == len(arg.Lines) { // nothing is shared
+		arg.LineFirsts = arg.LineFirsts[:0]
 	}
 	for u, any := range moved {
 		if any == 0 {

@@ -82,17 +82,22 @@ func (m *balances) trusted(tenants []uuid.UUID) bool {
 
 // get returns a copy of a window, or nil.
 func (m *balances) get(key ledger.WindowKey) *ledger.Window {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	w := m.new[key]
-	if w == nil {
-		w = m.old[key]
-	}
+	w := m.saved(key)
 	if w == nil {
 		return nil
 	}
 	c := *w
 	return &c
+}
+
+// saved is a window as its row is, or nil. It is not to be changed.
+func (m *balances) saved(key ledger.WindowKey) *ledger.Window {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if w := m.new[key]; w != nil {
+		return w
+	}
+	return m.old[key]
 }
 
 // put takes over windows of a batch that is committed.

@@ -41,21 +41,41 @@ func (b *batch) ensureParams(keys []ledger.WindowKey) budgetdb.EnsureWindowsPara
 
 // windowWrites save every window that changed, in lock order, if g holds.
 func (b *batch) windowWrites(g guard) []step {
-	most := len(b.locked)
-	arg := budgetdb.SaveWindowsParams{
-		NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, BundleVersions: g.versions,
-		TenantIds: make([]uuid.UUID, 0, most), BudgetIds: make([]string, 0, most), WindowStarts: make([]time.Time, 0, most), WindowEnds: make([]time.Time, 0, most),
-		ConfigVersions: make([]int64, 0, most), Modes: make([]int16, 0, most), Suspended: make([]bool, 0, most), Versions: make([]int64, 0, most),
-		ReachedBps: make([]int32, 0, most), ThrottledUntils: make([]time.Time, 0, most), Counters: make([]int64, 0, 4*int(amount.Units)*most),
-	}
+	dirty := make([]*ledger.Window, 0, len(b.locked))
+	onlyHeld := b.recalled
 	for _, key := range b.locked {
 		w := b.books.Windows[key]
 		if w == nil || !w.Changed() && !w.Reconfigured() {
 			continue
 		}
-		arg.TenantIds = append(arg.TenantIds, key.Tenant)
-		arg.BudgetIds = append(arg.BudgetIds, key.Budget)
-		arg.WindowStarts = append(arg.WindowStarts, key.StartTime())
+		dirty = append(dirty, w)
+		row := b.balances.saved(key)
+		onlyHeld = onlyHeld && row != nil && w.OnlyHeld(row)
+	}
+	switch n := len(dirty); {
+	case n == 0:
+		return nil
+	case onlyHeld:
+		arg := heldParams(g, dirty)
+		return []step{func(ctx context.Context, q *budgetdb.Queries) error { return all(n)(q.SaveHeld(ctx, arg)) }}
+	default:
+		arg := saveParams(g, dirty)
+		return []step{func(ctx context.Context, q *budgetdb.Queries) error { return all(n)(q.SaveWindows(ctx, arg)) }}
+	}
+}
+
+func saveParams(g guard, windows []*ledger.Window) budgetdb.SaveWindowsParams {
+	n := len(windows)
+	arg := budgetdb.SaveWindowsParams{
+		NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, BundleVersions: g.versions,
+		TenantIds: make([]uuid.UUID, 0, n), BudgetIds: make([]string, 0, n), WindowStarts: make([]time.Time, 0, n), WindowEnds: make([]time.Time, 0, n),
+		ConfigVersions: make([]int64, 0, n), Modes: make([]int16, 0, n), Suspended: make([]bool, 0, n), Versions: make([]int64, 0, n),
+		ReachedBps: make([]int32, 0, n), ThrottledUntils: make([]time.Time, 0, n), Counters: make([]int64, 0, 4*int(amount.Units)*n),
+	}
+	for _, w := range windows {
+		arg.TenantIds = append(arg.TenantIds, w.Tenant)
+		arg.BudgetIds = append(arg.BudgetIds, w.Budget)
+		arg.WindowStarts = append(arg.WindowStarts, w.StartTime())
 		arg.WindowEnds = append(arg.WindowEnds, w.End)
 		arg.ConfigVersions = append(arg.ConfigVersions, w.ConfigVersion)
 		arg.Modes = append(arg.Modes, int16(w.Mode))
@@ -67,11 +87,25 @@ func (b *batch) windowWrites(g guard) []step {
 			arg.Counters = append(arg.Counters, w.Limit[u], w.Held[u], w.Spent[u], w.Over[u])
 		}
 	}
-	n := len(arg.TenantIds)
-	if n == 0 {
-		return nil
+	return arg
+}
+
+func heldParams(g guard, windows []*ledger.Window) budgetdb.SaveHeldParams {
+	n := len(windows)
+	arg := budgetdb.SaveHeldParams{
+		NotBefore: g.notBefore, NotAfter: g.notAfter, Believed: g.believed, Tenants: g.tenants, BundleVersions: g.versions,
+		TenantIds: make([]uuid.UUID, 0, n), BudgetIds: make([]string, 0, n), WindowStarts: make([]time.Time, 0, n), Versions: make([]int64, 0, n),
+		ThrottledUntils: make([]time.Time, 0, n), Held: make([]int64, 0, int(amount.Units)*n),
 	}
-	return []step{func(ctx context.Context, q *budgetdb.Queries) error { return all(n)(q.SaveWindows(ctx, arg)) }}
+	for _, w := range windows {
+		arg.TenantIds = append(arg.TenantIds, w.Tenant)
+		arg.BudgetIds = append(arg.BudgetIds, w.Budget)
+		arg.WindowStarts = append(arg.WindowStarts, w.StartTime())
+		arg.Versions = append(arg.Versions, w.Version)
+		arg.ThrottledUntils = append(arg.ThrottledUntils, w.ThrottledUntil)
+		arg.Held = append(arg.Held, w.Held[:]...)
+	}
+	return arg
 }
 
 // all refuses an update that missed a row: everything updated was locked before.

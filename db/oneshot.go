@@ -52,12 +52,15 @@ func (d *DB) OneTenants(ctx context.Context, tenants []uuid.UUID, fn func(ctx co
 // OncePlanned is OneTenants for statements that take whole arrays of rows: each is
 // planned once for a connection, whatever the arrays. Planned anew for each batch,
 // a sixth of what a batch costs is planning.
-func (d *DB) OncePlanned(ctx context.Context, tenants []uuid.UUID, fn func(ctx context.Context, tx Tx) error) error {
+//
+// meanwhile, which may be nil, is called whenever statements are on their way and
+// before their results are waited for: what it does takes no time of its own.
+func (d *DB) OncePlanned(ctx context.Context, tenants []uuid.UUID, meanwhile func(), fn func(ctx context.Context, tx Tx) error) error {
 	s, err := many(tenants)
 	if err != nil {
 		return err
 	}
-	s.set = setOnce
+	s.set, s.meanwhile = setOnce, meanwhile
 	return d.shots(ctx, s, false, fn)
 }
 
@@ -106,6 +109,9 @@ func (t *oneShot) send(ctx context.Context, queries ...*pgx.QueuedQuery) pgx.Bat
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 
 	results := t.conn.SendBatch(ctx, b)
+	if t.scope.meanwhile != nil {
+		t.scope.meanwhile()
+	}
 	for range settings {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()

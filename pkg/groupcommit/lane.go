@@ -18,8 +18,8 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	company := false // somebody else waits, or was answered and may ask again
 	for {
 		var closed bool
-		if company && q.len() < l.o.MaxBatch {
-			gather(turn)
+		if company {
+			l.gather(q, turn)
 		}
 		if items, closed = q.take(items[:0], l.o.MaxBatch); closed {
 			return
@@ -40,15 +40,27 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	}
 }
 
-// gather lets callers who are ready to ask do so first: those who were just
-// answered and ask again at once then fill one batch instead of two halves. It
-// waits for nobody who is not ready to run.
+// gather lets callers who are ready to ask do so first, as long as every turn
+// brings somebody: those who were just answered and ask again at once then fill
+// one batch instead of two halves. It waits for nobody who is not ready to run.
+func (l *Loop[T, R]) gather(q *queue[T, R], turn chan struct{}) {
+	for before := -1; ; {
+		n := q.len()
+		if n <= before || n >= l.o.MaxBatch {
+			return
+		}
+		before = n
+		giveWay(turn)
+	}
+}
+
+// giveWay lets everybody run who is ready on this processor.
 //
 // The goroutine that gives the turn back is last in this processor's line: the
 // second one pushes it there from the place of the newest, which would run at
 // once. Stepping aside by runtime.Gosched goes to a line that another processor
 // looks at first, and got two thirds of those who were about to ask.
-func gather(turn chan struct{}) {
+func giveWay(turn chan struct{}) {
 	go func() { turn <- struct{}{} }()
 	go func() {}()
 	<-turn

@@ -99,6 +99,7 @@ type Writes struct {
 
 	postings []Posting           // see PostingsOf
 	numbered map[uuid.UUID]int32 // transactions of each tenant
+	lastID   uuid.UUID           // of a transaction
 }
 
 // Answer is what an op did. Which fields are set depends on the op.

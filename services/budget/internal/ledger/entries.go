@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"encoding/binary"
 	"iter"
 	"time"
 
@@ -74,13 +75,25 @@ type posting struct {
 }
 
 func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting {
-	id := uuid.Must(uuid.NewV7())
+	id := b.Writes.nextID()
 	b.Writes.Transactions = append(b.Writes.Transactions, Transaction{tenant, id, kind, reservation})
 	if b.Writes.numbered == nil {
 		b.Writes.numbered = make(map[uuid.UUID]int32)
 	}
 	b.Writes.numbered[tenant]++
 	return &posting{id: id, ref: b.Writes.numbered[tenant]}
+}
+
+// nextID is a fresh id: those of a batch count up from the first, which is random
+// (RFC 9562, section 6.2, method 2).
+func (w *Writes) nextID() uuid.UUID {
+	if w.lastID == uuid.Nil {
+		w.lastID = uuid.Must(uuid.NewV7())
+		return w.lastID
+	}
+	count := w.lastID[12:]
+	binary.BigEndian.PutUint32(count, binary.BigEndian.Uint32(count)+1)
+	return w.lastID
 }
 
 // post writes one line of a window, unless nothing moves.
@@ -153,6 +166,9 @@ func (b *Books) uncovered(tenant uuid.UUID) *Window {
 
 // overage writes what w.Over changed by since it was was.
 func (b *Books) overage(tx *posting, w *Window, was amount.Amounts) {
+	if w.Over == was {
+		return
+	}
 	b.post(tx, w, Overage, Available, w.Over.Above(was))
 	b.post(tx, w, Available, Overage, was.Above(w.Over))
 }

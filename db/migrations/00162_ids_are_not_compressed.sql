@@ -1,0 +1,12 @@
+-- +goose Up
+-- A batch of fifty is longer than what PostgreSQL tries to compress, and a third
+-- of what its row cost went into trying: ids are random. Partitions to come take
+-- this over.
+alter table fulcrum.ledger_batches
+    alter column transaction_ids set storage external,
+    alter column reservation_ids set storage external;
+
+-- +goose Down
+alter table fulcrum.ledger_batches
+    alter column transaction_ids set storage extended,
+    alter column reservation_ids set storage extended;

@@ -54,9 +54,8 @@ func (d *DB) Global(ctx context.Context, fn func(ctx context.Context, tx Tx) err
 
 // scope is what a transaction sets before its first statement.
 type scope struct {
-	set       string
-	value     string
-	meanwhile func() // between sending statements and reading their results
+	set   string
+	value string
 }
 
 const (
@@ -69,7 +68,7 @@ func one(tenant uuid.UUID) (scope, error) {
 	if tenant == uuid.Nil {
 		return scope{}, &Refusal{Reason: "database door: the tenant is the nil UUID"}
 	}
-	return scope{set: setOne, value: tenant.String()}, nil
+	return scope{setOne, tenant.String()}, nil
 }
 
 func many(tenants []uuid.UUID) (scope, error) {
@@ -85,7 +84,7 @@ func many(tenants []uuid.UUID) (scope, error) {
 		b.WriteString(tenant.String())
 	}
 	b.WriteByte('}')
-	return scope{set: setMany, value: b.String()}, nil
+	return scope{setMany, b.String()}, nil
 }
 
 func (s scope) queue(b *pgx.Batch) {

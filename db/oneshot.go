@@ -52,15 +52,12 @@ func (d *DB) OneTenants(ctx context.Context, tenants []uuid.UUID, fn func(ctx co
 // OncePlanned is OneTenants for statements that take whole arrays of rows: each is
 // planned once for a connection, whatever the arrays. Planned anew for each batch,
 // a sixth of what a batch costs is planning.
-//
-// meanwhile, which may be nil, is called whenever statements are on their way and
-// before their results are waited for: what it does takes no time of its own.
-func (d *DB) OncePlanned(ctx context.Context, tenants []uuid.UUID, meanwhile func(), fn func(ctx context.Context, tx Tx) error) error {
+func (d *DB) OncePlanned(ctx context.Context, tenants []uuid.UUID, fn func(ctx context.Context, tx Tx) error) error {
 	s, err := many(tenants)
 	if err != nil {
 		return err
 	}
-	s.set, s.meanwhile = setOnce, meanwhile
+	s.set = setOnce
 	return d.shots(ctx, s, false, fn)
 }
 
@@ -109,9 +106,6 @@ func (t *oneShot) send(ctx context.Context, queries ...*pgx.QueuedQuery) pgx.Bat
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 
 	results := t.conn.SendBatch(ctx, b)
-	if t.scope.meanwhile != nil {
-		t.scope.meanwhile()
-	}
 	for range settings {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close()

@@ -7,7 +7,7 @@
 drop policy sane on fulcrum.budget_windows;
 drop policy within on fulcrum.budget_windows;
 create policy sane on fulcrum.budget_windows as restrictive for update to fulcrum_app using (true) with check (
-    length(budget_id) between 1 and 128 and window_start < window_end and config_version >= 0 and version >= 0 and mode in (1, 2, 3, 4) and reached_bp >= 0
+    length(budget_id) between 1 and 128 and window_start < window_end and config_version >= 0 and mode in (1, 2, 3, 4) and reached_bp >= 0
     and least(cost_nano_limit, cost_nano_held, cost_nano_spent, cost_nano_over, total_tokens_limit, total_tokens_held, total_tokens_spent, total_tokens_over,
         input_tokens_limit, input_tokens_held, input_tokens_spent, input_tokens_over, output_tokens_limit, output_tokens_held, output_tokens_spent, output_tokens_over,
         llm_calls_limit, llm_calls_held, llm_calls_spent, llm_calls_over, tool_calls_limit, tool_calls_held, tool_calls_spent, tool_calls_over,
@@ -34,7 +34,7 @@ end
 $$;
 -- +goose StatementEnd
 create trigger budget_windows_new after insert on fulcrum.budget_windows for each row when (not coalesce(
-    length(new.budget_id) between 1 and 128 and new.window_start < new.window_end and new.config_version >= 0 and new.version >= 0 and new.mode in (1, 2, 3, 4) and new.reached_bp >= 0
+    length(new.budget_id) between 1 and 128 and new.window_start < new.window_end and new.config_version >= 0 and new.mode in (1, 2, 3, 4) and new.reached_bp >= 0
     and least(new.cost_nano_limit, new.cost_nano_held, new.cost_nano_spent, new.cost_nano_over, new.total_tokens_limit, new.total_tokens_held, new.total_tokens_spent, new.total_tokens_over,
         new.input_tokens_limit, new.input_tokens_held, new.input_tokens_spent, new.input_tokens_over, new.output_tokens_limit, new.output_tokens_held, new.output_tokens_spent, new.output_tokens_over,
         new.llm_calls_limit, new.llm_calls_held, new.llm_calls_spent, new.llm_calls_over, new.tool_calls_limit, new.tool_calls_held, new.tool_calls_spent, new.tool_calls_over,
@@ -46,13 +46,11 @@ create trigger budget_windows_new after insert on fulcrum.budget_windows for eac
     and (new.llm_calls_limit = 0 or new.llm_calls_spent + new.llm_calls_held <= new.llm_calls_limit + new.llm_calls_over)
     and (new.tool_calls_limit = 0 or new.tool_calls_spent + new.tool_calls_held <= new.tool_calls_limit + new.tool_calls_over)
     and (new.seconds_limit = 0 or new.seconds_spent + new.seconds_held <= new.seconds_limit + new.seconds_over), false)) execute function fulcrum.refuse_row();
--- A save that expected another version says so by its code. An instance of the
--- release before saves -1 then, which is not sane.
-alter table fulcrum.budget_windows drop constraint budget_windows_version;
+-- A save that expected another version says so by its code (FT023). The check stays
+-- for instances of the release before: they save -1, and know the check by its name.
 comment on column fulcrum.budget_windows.version is 'grows with every save; a save that expected another one undoes its whole batch (FT023). Whoever repairs a row by hand raises it, too';
 
 -- +goose Down
-alter table fulcrum.budget_windows add constraint budget_windows_version check (version >= 0);
 comment on column fulcrum.budget_windows.version is 'grows with every save; a save that expected another one breaks the check and undoes its whole batch. Whoever repairs a row by hand raises it, too';
 drop trigger budget_windows_new on fulcrum.budget_windows;
 drop function fulcrum.refuse_row();

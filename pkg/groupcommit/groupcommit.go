@@ -45,8 +45,8 @@ type Options struct {
 	// Lead lets a caller of Do who finds a lane at rest flush by itself, in its own
 	// goroutine: two changes of goroutine less, which on few processors are a good
 	// part of what a lone call takes. The price: it waits for that flush even
-	// beyond its own deadline, no longer than Timeout. Take it where somebody else
-	// keeps the deadline, as a gRPC client does.
+	// beyond its own deadline: for Timeout, and until the flush takes notice of that.
+	// Take it where somebody else keeps the deadline, as a gRPC client does.
 	Lead bool
 
 	// Full is what a full queue answers; nil: a fault.Down that says when to

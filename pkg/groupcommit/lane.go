@@ -40,11 +40,17 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	}
 }
 
+// turns is how often a lane steps aside at most before it begins a batch. The
+// third brings hardly anybody when callers ask again at once; if they come by
+// themselves, each turn would bring some, forever.
+const turns = 3
+
 // gather lets callers who are ready to ask do so first, as long as every turn
 // brings somebody: those who were just answered and ask again at once then fill
 // one batch instead of two halves. It waits for nobody who is not ready to run.
 func (l *Loop[T, R]) gather(q *queue[T, R], turn chan struct{}) {
-	for before := -1; ; {
+	before := -1
+	for range turns {
 		n := q.len()
 		if n <= before || n >= l.o.MaxBatch {
 			return

@@ -89,6 +89,7 @@ func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting
 func (w *Writes) nextID() uuid.UUID {
 	if w.lastID == uuid.Nil {
 		w.lastID = uuid.Must(uuid.NewV7())
+		w.lastID[12] &= 0x7f // room to count
 		return w.lastID
 	}
 	count := w.lastID[12:]

@@ -41,9 +41,6 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	if err != nil {
 		wrong := db.Is(err, "FT023")
 		s.balances.drop(b.locked, wrong, b.tenants)
-		for _, res := range b.books.Writes.Reservations {
-			s.recent.forget(res.Ref)
-		}
 		return false
 	}
 	s.balances.trust(b.tenants)
@@ -102,21 +99,17 @@ func (b *batch) save(ctx context.Context) error {
 		events[i] = b.Encode(e)
 	}
 	b.began = time.Now()
-	return b.db.OncePlanned(ctx, b.tenants, b.remember, func(ctx context.Context, tx db.Tx) error {
+	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
 		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
 			return b.Outbox(ctx, tx, events...)
 		})
 	})
 }
 
-// remember takes note of the reservations that the batch writes. It is done while
-// the database works on them, so what fails has to be forgotten.
-func (b *batch) remember() { b.recent.add(&b.books.Writes) }
-
-// committed keeps in memory what a committed batch made of its windows, and tells
-// of it.
+// committed keeps in memory what a committed batch wrote, and tells of it.
 func (b *batch) committed() {
 	b.there.add(b.locked)
+	b.recent.add(&b.books.Writes)
 	changed := b.changed()
 	b.balances.put(b.books.Windows, b.locked)
 	if b.Committed != nil {

@@ -54,7 +54,7 @@ func (r *recent) get(ref ledger.Ref) (remembered, bool) {
 	return remembered{}, false
 }
 
-// add takes note of what a batch writes.
+// add takes note of what a committed batch wrote.
 func (r *recent) add(w *ledger.Writes) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

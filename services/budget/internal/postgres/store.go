@@ -234,7 +234,6 @@ func (s *Store) once(ctx context.Context, ops []ledger.Op, left []int, results [
 		return nil
 	})
 	if err == nil {
-		batch.remember()
 		batch.committed()
 		return nil
 	}

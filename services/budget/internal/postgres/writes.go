@@ -49,8 +49,10 @@ func (b *batch) windowWrites(g guard) []step {
 			continue
 		}
 		dirty = append(dirty, w)
-		row := b.balances.saved(key)
-		onlyHeld = onlyHeld && row != nil && w.OnlyHeld(row)
+		if onlyHeld {
+			row := b.balances.saved(key)
+			onlyHeld = row != nil && w.OnlyHeld(row)
+		}
 	}
 	switch n := len(dirty); {
 	case n == 0:

@@ -386,3 +386,32 @@ func TestStartKeepsTheOrder(t *testing.T) {
 		}
 	})
 }
+
+func TestALaneStepsAsideWhileItBringsSomebodyAndNotForever(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		brings []int // what each time brings; then nothing
+		times  int
+	}{
+		"nobody":              {nil, 1},
+		"some, then nobody":   {[]int{5}, 2},
+		"somebody every time": {[]int{5, 1, 1, 1, 1, 1}, turns},
+		"a full batch":        {[]int{100, 1}, 1},
+	} {
+		l := New((&store{}).flush, Options{MaxBatch: 100})
+		times := 0
+		l.gather(l.lanes[0], func() {
+			if times < len(tt.brings) {
+				for range tt.brings[times] {
+					if err := l.lanes[0].push(l.item(t.Context(), 1), ""); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			times++
+		})
+		if times != tt.times {
+			t.Errorf("%s: it stepped aside %d times, want %d", name, times, tt.times)
+		}
+	}
+}

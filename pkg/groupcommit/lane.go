@@ -15,11 +15,12 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	items := make([]*item[T, R], 0, l.o.MaxBatch)
 	values := make([]T, 0, l.o.MaxBatch)
 	turn := make(chan struct{}, 1)
+	stepAside := func() { giveWay(turn) }
 	company := false // somebody else waits, or was answered and may ask again
 	for {
 		var closed bool
 		if company {
-			l.gather(q, turn)
+			l.gather(q, stepAside)
 		}
 		if items, closed = q.take(items[:0], l.o.MaxBatch); closed {
 			return
@@ -48,7 +49,7 @@ const turns = 3
 // gather lets callers who are ready to ask do so first, as long as every turn
 // brings somebody: those who were just answered and ask again at once then fill
 // one batch instead of two halves. It waits for nobody who is not ready to run.
-func (l *Loop[T, R]) gather(q *queue[T, R], turn chan struct{}) {
+func (l *Loop[T, R]) gather(q *queue[T, R], stepAside func()) {
 	before := -1
 	for range turns {
 		n := q.len()
@@ -56,7 +57,7 @@ func (l *Loop[T, R]) gather(q *queue[T, R], turn chan struct{}) {
 			return
 		}
 		before = n
-		giveWay(turn)
+		stepAside()
 	}
 }
 

@@ -365,7 +365,7 @@ type SaveHeldParams struct {
 }
 
 // SaveWindows for windows of which only what is held changed, and whom they make
-// wait: a fifth of a lone hold's time was setting up columns that stay the same. A
+// wait: a sixth of what it costs is setting up the columns that stay the same. A
 // row that is not there would have mode 0, which its trigger refuses.
 func (q *Queries) SaveHeld(ctx context.Context, arg SaveHeldParams) (int64, error) {
 	result, err := q.db.Exec(ctx, saveHeld,

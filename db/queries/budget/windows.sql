@@ -82,7 +82,7 @@ set window_end = excluded.window_end, config_version = excluded.config_version, 
 
 -- name: SaveHeld :execrows
 -- SaveWindows for windows of which only what is held changed, and whom they make
--- wait: a fifth of a lone hold's time was setting up columns that stay the same. A
+-- wait: a sixth of what it costs is setting up the columns that stay the same. A
 -- row that is not there would have mode 0, which its trigger refuses.
 insert into fulcrum.budget_windows as w (tenant_id, budget_id, window_start, window_end, config_version, mode, version, throttled_until,
     cost_nano_held, total_tokens_held, input_tokens_held, output_tokens_held, llm_calls_held, tool_calls_held, seconds_held)

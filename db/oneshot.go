@@ -92,7 +92,8 @@ type oneShot struct {
 
 const setReadOnly = `select set_config('transaction_read_only', 'on', true)`
 
-// send runs the settings and leaves the results of queries to be read.
+// send sends the settings and the queries, whose results are left to be read: what
+// is done before that is done while the server works.
 func (t *oneShot) send(ctx context.Context, queries ...*pgx.QueuedQuery) pgx.BatchResults {
 	if t.conn == nil {
 		return failedBatch{errDone}
@@ -105,14 +106,7 @@ func (t *oneShot) send(ctx context.Context, queries ...*pgx.QueuedQuery) pgx.Bat
 	settings := b.Len()
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 
-	results := t.conn.SendBatch(ctx, b)
-	for range settings {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close()
-			return failedBatch{err}
-		}
-	}
-	return results
+	return &after{BatchResults: t.conn.SendBatch(ctx, b), unread: settings}
 }
 
 func (t *oneShot) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults {

@@ -78,14 +78,7 @@ func (t *pipe) send(ctx context.Context, queries ...*pgx.QueuedQuery) pgx.BatchR
 	b.QueuedQueries = append(b.QueuedQueries, queries...)
 	t.begun, t.queued = true, nil
 
-	results := t.conn.SendBatch(ctx, b)
-	for range ahead {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close()
-			return failedBatch{err}
-		}
-	}
-	return results
+	return &after{BatchResults: t.conn.SendBatch(ctx, b), unread: ahead}
 }
 
 func (t *pipe) commit(ctx context.Context) error {

@@ -13,28 +13,31 @@ import (
 )
 
 const exportEntries = `-- name: ExportEntries :many
-select l.occurred_at, b.transaction_ids[l.ref]::uuid as transaction_id, l.line::smallint as line, b.kinds[l.ref]::text as kind, l.budget_id, l.window_start,
+select l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref)::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move / 10]::text as from_account,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move % 10]::text as to_account,
-    coalesce(l.cost_nano, 0)::bigint as cost_nano, coalesce(l.total_tokens, 0)::bigint as total_tokens, coalesce(l.input_tokens, 0)::bigint as input_tokens, coalesce(l.output_tokens, 0)::bigint as output_tokens, coalesce(l.llm_calls, 0)::bigint as llm_calls, coalesce(l.tool_calls, 0)::bigint as tool_calls, coalesce(l.seconds, 0)::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
-from (select p.budget_id, p.window_start, p.occurred_at, p.batch_id, unnest(p.refs) as ref, unnest(p.lines) as line, unnest(p.moves) as move,
-        unnest(p.cost_nano) as cost_nano, unnest(p.total_tokens) as total_tokens, unnest(p.input_tokens) as input_tokens, unnest(p.output_tokens) as output_tokens, unnest(p.llm_calls) as llm_calls, unnest(p.tool_calls) as tool_calls, unnest(p.seconds) as seconds
+    l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
+from (select r.budget_id, r.window_start, r.occurred_at, r.batch_id, coalesce(r.ref, r.refs[1] + r.place - 1) as ref, coalesce(r.line, r.lines[1]) as line, coalesce(r.move, r.moves[1]) as move,
+        coalesce(r.cost_nano, r.cost_nano_each[1], 0) as cost_nano, coalesce(r.total_tokens, r.total_tokens_each[1], 0) as total_tokens, coalesce(r.input_tokens, r.input_tokens_each[1], 0) as input_tokens, coalesce(r.output_tokens, r.output_tokens_each[1], 0) as output_tokens, coalesce(r.llm_calls, r.llm_calls_each[1], 0) as llm_calls, coalesce(r.tool_calls, r.tool_calls_each[1], 0) as tool_calls, coalesce(r.seconds, r.seconds_each[1], 0) as seconds
+    from (select p.budget_id, p.window_start, p.occurred_at, p.batch_id, p.refs, p.lines, p.moves, p.cost_nano as cost_nano_each, p.total_tokens as total_tokens_each, p.input_tokens as input_tokens_each, p.output_tokens as output_tokens_each, p.llm_calls as llm_calls_each, p.tool_calls as tool_calls_each, p.seconds as seconds_each,
+            generate_series(1, coalesce(p.entries, cardinality(p.refs))) as place, unnest(p.refs) as ref, unnest(p.lines) as line, unnest(p.moves) as move,
+            unnest(p.cost_nano) as cost_nano, unnest(p.total_tokens) as total_tokens, unnest(p.input_tokens) as input_tokens, unnest(p.output_tokens) as output_tokens, unnest(p.llm_calls) as llm_calls, unnest(p.tool_calls) as tool_calls, unnest(p.seconds) as seconds
     from (
-        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.entries, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
         from fulcrum.ledger_postings x
         where x.tenant_id = $1 and x.occurred_at >= $2::timestamptz and x.occurred_at < $3::timestamptz
           and ($4::text = '' or x.budget_id = $4::text)
           and x.budget_id = $5::text and x.window_start = $6::timestamptz and x.occurred_at = $7::timestamptz)
         union all
-        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.entries, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
         from fulcrum.ledger_postings x
         where x.tenant_id = $1 and x.occurred_at >= $2::timestamptz and x.occurred_at < $3::timestamptz
           and ($4::text = '' or x.budget_id = $4::text)
           and (x.budget_id, x.window_start, x.occurred_at) > ($5::text, $6::timestamptz, $7::timestamptz)
         order by x.budget_id, x.window_start, x.occurred_at
-        fetch first ($8::integer) rows with ties)) p) l
+        fetch first ($8::integer) rows with ties)) p) r) l
 join fulcrum.ledger_batches b on b.tenant_id = $1 and b.occurred_at = l.occurred_at and b.id = l.batch_id
-where (l.budget_id, l.window_start, l.occurred_at, b.transaction_ids[l.ref], l.line)
+where (l.budget_id, l.window_start, l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref), l.line)
     > ($5::text, $6::timestamptz, $7::timestamptz, $9::uuid, $10::smallint)
 order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
 limit $8::integer

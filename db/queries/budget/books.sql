@@ -2,28 +2,31 @@
 -- One page in the order of the postings' primary key, then of transaction and
 -- line: that needs no other index. It asks for as many postings as lines, and for
 -- all that share the last one's place.
-select l.occurred_at, b.transaction_ids[l.ref]::uuid as transaction_id, l.line::smallint as line, b.kinds[l.ref]::text as kind, l.budget_id, l.window_start,
+select l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref)::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move / 10]::text as from_account,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move % 10]::text as to_account,
-    coalesce(l.cost_nano, 0)::bigint as cost_nano, coalesce(l.total_tokens, 0)::bigint as total_tokens, coalesce(l.input_tokens, 0)::bigint as input_tokens, coalesce(l.output_tokens, 0)::bigint as output_tokens, coalesce(l.llm_calls, 0)::bigint as llm_calls, coalesce(l.tool_calls, 0)::bigint as tool_calls, coalesce(l.seconds, 0)::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
-from (select p.budget_id, p.window_start, p.occurred_at, p.batch_id, unnest(p.refs) as ref, unnest(p.lines) as line, unnest(p.moves) as move,
-        unnest(p.cost_nano) as cost_nano, unnest(p.total_tokens) as total_tokens, unnest(p.input_tokens) as input_tokens, unnest(p.output_tokens) as output_tokens, unnest(p.llm_calls) as llm_calls, unnest(p.tool_calls) as tool_calls, unnest(p.seconds) as seconds
+    l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
+from (select r.budget_id, r.window_start, r.occurred_at, r.batch_id, coalesce(r.ref, r.refs[1] + r.place - 1) as ref, coalesce(r.line, r.lines[1]) as line, coalesce(r.move, r.moves[1]) as move,
+        coalesce(r.cost_nano, r.cost_nano_each[1], 0) as cost_nano, coalesce(r.total_tokens, r.total_tokens_each[1], 0) as total_tokens, coalesce(r.input_tokens, r.input_tokens_each[1], 0) as input_tokens, coalesce(r.output_tokens, r.output_tokens_each[1], 0) as output_tokens, coalesce(r.llm_calls, r.llm_calls_each[1], 0) as llm_calls, coalesce(r.tool_calls, r.tool_calls_each[1], 0) as tool_calls, coalesce(r.seconds, r.seconds_each[1], 0) as seconds
+    from (select p.budget_id, p.window_start, p.occurred_at, p.batch_id, p.refs, p.lines, p.moves, p.cost_nano as cost_nano_each, p.total_tokens as total_tokens_each, p.input_tokens as input_tokens_each, p.output_tokens as output_tokens_each, p.llm_calls as llm_calls_each, p.tool_calls as tool_calls_each, p.seconds as seconds_each,
+            generate_series(1, coalesce(p.entries, cardinality(p.refs))) as place, unnest(p.refs) as ref, unnest(p.lines) as line, unnest(p.moves) as move,
+            unnest(p.cost_nano) as cost_nano, unnest(p.total_tokens) as total_tokens, unnest(p.input_tokens) as input_tokens, unnest(p.output_tokens) as output_tokens, unnest(p.llm_calls) as llm_calls, unnest(p.tool_calls) as tool_calls, unnest(p.seconds) as seconds
     from (
-        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.entries, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
         from fulcrum.ledger_postings x
         where x.tenant_id = @tenant_id and x.occurred_at >= @since::timestamptz and x.occurred_at < @until::timestamptz
           and (@account::text = '' or x.budget_id = @account::text)
           and x.budget_id = @after_budget::text and x.window_start = @after_start::timestamptz and x.occurred_at = @after_at::timestamptz)
         union all
-        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+        (select x.tenant_id, x.budget_id, x.window_start, x.occurred_at, x.batch_id, x.entries, x.refs, x.lines, x.moves, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
         from fulcrum.ledger_postings x
         where x.tenant_id = @tenant_id and x.occurred_at >= @since::timestamptz and x.occurred_at < @until::timestamptz
           and (@account::text = '' or x.budget_id = @account::text)
           and (x.budget_id, x.window_start, x.occurred_at) > (@after_budget::text, @after_start::timestamptz, @after_at::timestamptz)
         order by x.budget_id, x.window_start, x.occurred_at
-        fetch first (@lim::integer) rows with ties)) p) l
+        fetch first (@lim::integer) rows with ties)) p) r) l
 join fulcrum.ledger_batches b on b.tenant_id = @tenant_id and b.occurred_at = l.occurred_at and b.id = l.batch_id
-where (l.budget_id, l.window_start, l.occurred_at, b.transaction_ids[l.ref], l.line)
+where (l.budget_id, l.window_start, l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref), l.line)
     > (@after_budget::text, @after_start::timestamptz, @after_at::timestamptz, @after_transaction::uuid, @after_line::smallint)
 order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
 limit @lim::integer;

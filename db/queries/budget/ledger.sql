@@ -1,27 +1,34 @@
 -- name: InsertBatches :exec
--- One row a tenant: its transactions are the elements from first to last.
+-- One row a tenant: its transactions are the elements from first to last, and their
+-- ids count up from its own. If all of each tenant are of one kind, kinds has one
+-- element a tenant.
 insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
-select k.tenant_id, @occurred_at::timestamptz, @id::uuid,
-    (@transaction_ids::uuid[])[k.first:k.last], (@kinds::text[])[k.first:k.last], (@reservation_ids::uuid[])[k.first:k.last]
-from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
+select k.tenant_id, @occurred_at::timestamptz, @id::uuid, array[k.transaction_id],
+    case when @of_one_kind::boolean then (@kinds::text[])[k.place:k.place] else (@kinds::text[])[k.first:k.last] end, (@reservation_ids::uuid[])[k.first:k.last]
+from (select generate_series(1, cardinality(@tenant_ids::uuid[])) as place, unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@transaction_ids::uuid[]) as transaction_id,
+        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
 
 -- name: InsertPostings :exec
--- One row a window: its lines are the elements from first to last. The array of
--- a unit in which nothing moved is empty, and so is every part of it. Windows with
--- the same lines but for their numbers share their elements, of all but the
--- numbers: those are as many from line_first on, which is first if it is not said.
-insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
-select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid,
-    (@refs::integer[])[k.first:k.last], (@lines::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.last - k.first], (@moves::smallint[])[k.first:k.last],
-    (@cost_nano::bigint[])[k.first:k.last],
-    (@total_tokens::bigint[])[k.first:k.last],
-    (@input_tokens::bigint[])[k.first:k.last],
-    (@output_tokens::bigint[])[k.first:k.last],
-    (@llm_calls::bigint[])[k.first:k.last],
-    (@tool_calls::bigint[])[k.first:k.last],
-    (@seconds::bigint[])[k.first:k.last]
-from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
-        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last, unnest(@line_firsts::integer[]) as line_first) k;
+-- One row a window, of so many entries. Of each array, in the order of the columns,
+-- alike says that it has one element a window; else a window's are those from first
+-- to last. The array of a unit in which nothing moved is empty, and so is every part
+-- of it. Windows with the same lines but for their numbers share their elements, of
+-- all but the numbers: those are as many from line_first on, which is first if it is
+-- not said.
+insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, entries, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid, k.entries,
+    case when (@alike::boolean[])[1] then (@refs::integer[])[k.place:k.place] else (@refs::integer[])[k.first:k.last] end,
+    case when (@alike::boolean[])[2] then (@lines::smallint[])[k.place:k.place] else (@lines::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.entries - 1] end,
+    case when (@alike::boolean[])[3] then (@moves::smallint[])[k.place:k.place] else (@moves::smallint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[4] then (@cost_nano::bigint[])[k.place:k.place] else (@cost_nano::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[5] then (@total_tokens::bigint[])[k.place:k.place] else (@total_tokens::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[6] then (@input_tokens::bigint[])[k.place:k.place] else (@input_tokens::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[7] then (@output_tokens::bigint[])[k.place:k.place] else (@output_tokens::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[8] then (@llm_calls::bigint[])[k.place:k.place] else (@llm_calls::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[9] then (@tool_calls::bigint[])[k.place:k.place] else (@tool_calls::bigint[])[k.first:k.last] end,
+    case when (@alike::boolean[])[10] then (@seconds::bigint[])[k.place:k.place] else (@seconds::bigint[])[k.first:k.last] end
+from (select generate_series(1, cardinality(@tenant_ids::uuid[])) as place, unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
+        unnest(@entries::integer[]) as entries, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last, unnest(@line_firsts::integer[]) as line_first) k;
 
 -- name: AddSpend :exec
 -- Rows arrive in key order, so that two batches never wait for each other.

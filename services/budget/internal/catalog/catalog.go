@@ -191,7 +191,7 @@ func (c *Catalog) Budgets() []*Budget { return c.budgets }
 // carry, and the wallets that pay for them, each once. An explicit budget that
 // does not exist is a NotFound fault.
 func (c *Catalog) Draws(s *Subject, explicit string, envelopes []EnvelopeLimits) ([]*Budget, error) {
-	var draws []*Budget
+	draws := make([]*Budget, 0, 4)
 	keys := [scopeFields + 1]string{s.EnvelopeID, s.UserID, s.APIKeyID, s.AgentID, s.WorkflowID, s.Team, s.Model, ""}
 	for field, key := range keys {
 		if key == "" && field != scopeFields {

@@ -97,9 +97,8 @@ type Writes struct {
 	Spend        []Spend
 	Events       []Event
 
-	postings []Posting           // see PostingsOf
-	numbered map[uuid.UUID]int32 // transactions of each tenant
-	lastID   uuid.UUID           // of a transaction
+	postings []Posting                // see PostingsOf
+	numbered map[uuid.UUID]*numbering // the transactions of each tenant
 }
 
 // Answer is what an op did. Which fields are set depends on the op.
@@ -211,12 +210,17 @@ func (b *Books) enter(draws []Draw) ([]*Window, error) {
 		if w == nil {
 			return nil, fault.New(fault.Down, "the ledger row of budget %s is not there yet", d.Key.Budget)
 		}
+		out = append(out, w)
+		now := entry{d.Budget, b.Now}
+		if d.Budget != nil && w.entered == now {
+			continue
+		}
+		w.entered = now
 		b.label(w)
 		if d.Budget != nil {
 			w.name, w.thresholds, w.period = d.Budget.Name, d.Budget.Thresholds, d.Budget.Period.Kind
 			b.configure(w, d)
 		}
-		out = append(out, w)
 	}
 	return out, nil
 }

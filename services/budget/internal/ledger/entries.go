@@ -41,7 +41,8 @@ const (
 )
 
 // Transaction is one movement of the ledger, with its cause. A batch numbers
-// those of each tenant from 1, in the order in which they happened.
+// those of each tenant from 1, in the order in which they happened, and their ids
+// count up alike.
 type Transaction struct {
 	Tenant, ID  uuid.UUID
 	Kind        string
@@ -74,27 +75,29 @@ type posting struct {
 	line int16
 }
 
-func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting {
-	id := b.Writes.nextID()
-	b.Writes.Transactions = append(b.Writes.Transactions, Transaction{tenant, id, kind, reservation})
-	if b.Writes.numbered == nil {
-		b.Writes.numbered = make(map[uuid.UUID]int32)
-	}
-	b.Writes.numbered[tenant]++
-	return &posting{id: id, ref: b.Writes.numbered[tenant]}
+// numbering gives the transactions of one tenant their ids: they count up from
+// the first, which is random (RFC 9562, section 6.2, method 2).
+type numbering struct {
+	first uuid.UUID
+	n     int32 // so far
 }
 
-// nextID is a fresh id: those of a batch count up from the first, which is random
-// (RFC 9562, section 6.2, method 2).
-func (w *Writes) nextID() uuid.UUID {
-	if w.lastID == uuid.Nil {
-		w.lastID = uuid.Must(uuid.NewV7())
-		w.lastID[12] &= 0x7f // room to count
-		return w.lastID
+func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting {
+	if b.Writes.numbered == nil {
+		b.Writes.numbered = make(map[uuid.UUID]*numbering)
 	}
-	count := w.lastID[12:]
-	binary.BigEndian.PutUint32(count, binary.BigEndian.Uint32(count)+1)
-	return w.lastID
+	of := b.Writes.numbered[tenant]
+	if of == nil {
+		of = &numbering{first: uuid.Must(uuid.NewV7())}
+		of.first[12] &= 0x7f // room to count
+		b.Writes.numbered[tenant] = of
+	}
+	of.n++
+	id := of.first
+	count := id[12:]
+	binary.BigEndian.PutUint32(count, binary.BigEndian.Uint32(count)+uint32(of.n-1))
+	b.Writes.Transactions = append(b.Writes.Transactions, Transaction{tenant, id, kind, reservation})
+	return &posting{id: id, ref: of.n}
 }
 
 // post writes one line of a window, unless nothing moves.
@@ -108,15 +111,17 @@ func (b *Books) post(tx *posting, w *Window, from, to Account, a amount.Amounts)
 	if i := w.posted; i < len(b.Writes.Posted) && b.Writes.Posted[i].Window == w {
 		b.Writes.postings[b.Writes.Posted[i].last-1].next = n
 		b.Writes.Posted[i].last = n
+		b.Writes.Posted[i].Lines++
 		return
 	}
 	w.posted = len(b.Writes.Posted)
-	b.Writes.Posted = append(b.Writes.Posted, Posted{w, n, n})
+	b.Writes.Posted = append(b.Writes.Posted, Posted{w, 1, n, n})
 }
 
 // Posted is a window that a batch has posted to.
 type Posted struct {
 	*Window
+	Lines       int32
 	first, last int32 // of them, counted from 1
 }
 

@@ -38,10 +38,17 @@ type Window struct {
 	thresholds   []int32
 	period       calendar.Kind
 	override     *catalog.Override // in force; nil: none
+	entered      entry             // what it is up to date with
 	owed         int64             // nano-USD by which a charge brought a wallet below zero just now
 	changed      bool              // counters differ from the row
 	reconfigured bool              // limits differ from the row
 	posted       int               // its place among the batch's Posted, if it is there
+}
+
+// entry is the configuration that a window was brought up to, and for which time.
+type entry struct {
+	budget *catalog.Budget
+	at     time.Time
 }
 
 // NewWindow is a window in which nothing has happened, with the limits of d at
@@ -74,7 +81,7 @@ func (w *Window) Saved() *Window {
 	if w.changed || w.reconfigured {
 		w.Version++
 	}
-	w.changed, w.reconfigured = false, false
+	w.changed, w.reconfigured, w.entered = false, false, entry{}
 	return w
 }
 

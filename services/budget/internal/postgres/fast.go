@@ -11,26 +11,31 @@ import (
 
 // fast decides a batch on the balances in memory and writes it in a single
 // round trip, without looking anything up. It reports whether that worked; if
-// not, nothing was done, or nobody knows, and the batch goes the plain way.
+// not, nothing was done, or nobody knows, there are no results, and the batch goes
+// the plain way.
 //
 // Memory may be wrong: each window is saved only at the version that was
 // decided on, primary keys refuse a hold or an end that is there already, and a
 // guard refuses another time or configuration. Any of them undoes everything.
 // A refusal, or anything else that is not plainly granted, is never answered
 // from memory.
-func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results []Result) bool {
+func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results []Result) (worked bool) {
+	defer func() {
+		for n := 0; n < len(left) && !worked; n++ {
+			results[left[n]] = Result{}
+		}
+	}()
 	b := &batch{Store: s, ops: ops, left: left}
 	b.collect()
 	if !s.balances.trusted(b.tenants) || !b.recall() {
 		return false
 	}
-	answers := make([]ledger.Answer, len(left))
-	for n, i := range left {
-		var err error
-		if answers[n], err = ops[i].Apply(&b.books); err != nil {
+	for _, i := range left {
+		r := &results[i]
+		if r.Value, r.Err = ops[i].Apply(&b.books); r.Err != nil {
 			return false
 		}
-		if _, ok := ops[i].(*ledger.Reserve); ok && !answers[n].Granted {
+		if _, ok := ops[i].(*ledger.Reserve); ok && !r.Value.Granted {
 			return false
 		}
 	}
@@ -45,9 +50,6 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 	}
 	s.balances.trust(b.tenants)
 	b.committed()
-	for n, i := range left {
-		results[i] = Result{Value: answers[n]}
-	}
 	return true
 }
 
@@ -100,9 +102,9 @@ func (b *batch) save(ctx context.Context) error {
 	}
 	b.began = time.Now()
 	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
-		return pipelined(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
+		return pipelinedWhile(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
 			return b.Outbox(ctx, tx, events...)
-		})
+		}, b.recent.pack)
 	})
 }
 

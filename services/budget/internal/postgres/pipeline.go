@@ -20,6 +20,11 @@ type step func(ctx context.Context, q *budgetdb.Queries) error
 // before it did. The statements of last, which may be nil, come after them;
 // their results are only checked.
 func pipelined(ctx context.Context, tx db.Tx, steps []step, last func(ctx context.Context, tx db.Tx) error) error {
+	return pipelinedWhile(ctx, tx, steps, last, func() {})
+}
+
+// pipelinedWhile does something of its own while the database works.
+func pipelinedWhile(ctx context.Context, tx db.Tx, steps []step, last func(ctx context.Context, tx db.Tx) error, meanwhile func()) error {
 	queue := &queue{}
 	for _, s := range steps {
 		if err := s(ctx, budgetdb.New(queue)); err != nil && !errors.Is(err, errQueued) {
@@ -35,6 +40,7 @@ func pipelined(ctx context.Context, tx db.Tx, steps []step, last func(ctx contex
 		return nil
 	}
 	results := tx.SendBatch(ctx, &queue.batch)
+	meanwhile()
 	answers := &answers{results}
 	for _, s := range steps {
 		if err := s(ctx, budgetdb.New(answers)); err != nil {

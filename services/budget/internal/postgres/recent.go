@@ -12,9 +12,16 @@ import (
 // It is most of what the service keeps, so it keeps it packed: as reservations,
 // every round of the collector spent tens of milliseconds among them.
 type recent struct {
-	mu       sync.Mutex // guards new and old
+	mu       sync.Mutex // guards what follows
 	new, old *generation
+	unpacked []written
 	packing  []byte
+}
+
+// written is what a committed batch wrote of what is remembered.
+type written struct {
+	reservations []*ledger.Reservation
+	settlements  []*ledger.Settlement
 }
 
 // generation is up to mostRecent reservations, in slabs that are filled one
@@ -35,8 +42,9 @@ type remembered struct {
 }
 
 const (
-	mostRecent = 50_000 // in each of the two
-	slabSize   = 256 << 10
+	mostRecent   = 50_000 // in each of the two
+	slabSize     = 256 << 10
+	mostUnpacked = 4 // batches
 )
 
 func newRecent() *recent { return &recent{new: newGeneration(), old: newGeneration()} }
@@ -46,6 +54,7 @@ func newGeneration() *generation { return &generation{places: make(map[ledger.Re
 func (r *recent) get(ref ledger.Ref) (remembered, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.packAll()
 	for _, g := range [...]*generation{r.new, r.old} {
 		if p, ok := g.places[ref]; ok {
 			return remembered{ledger.Unpack(ref, g.slabs[p.slab][p.from:p.to]), p.ended}, true
@@ -54,11 +63,34 @@ func (r *recent) get(ref ledger.Ref) (remembered, bool) {
 	return remembered{}, false
 }
 
-// add takes note of what a committed batch wrote.
+// add takes note of what a committed batch wrote. It is packed when there is time,
+// or when somebody asks: the batch's callers need not wait for it.
 func (r *recent) add(w *ledger.Writes) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, res := range w.Reservations {
+	if len(r.unpacked) == mostUnpacked {
+		r.packAll()
+	}
+	r.unpacked = append(r.unpacked, written{w.Reservations, w.Settlements})
+}
+
+// pack packs what was added.
+func (r *recent) pack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.packAll()
+}
+
+func (r *recent) packAll() {
+	for _, w := range r.unpacked {
+		r.packOne(w)
+	}
+	clear(r.unpacked)
+	r.unpacked = r.unpacked[:0]
+}
+
+func (r *recent) packOne(w written) {
+	for _, res := range w.reservations {
 		if len(r.new.places) >= mostRecent {
 			r.old, r.new = r.new, newGeneration()
 		}
@@ -67,7 +99,7 @@ func (r *recent) add(w *ledger.Writes) {
 			r.new.places[res.Ref] = r.new.keep(r.packing)
 		}
 	}
-	for _, set := range w.Settlements {
+	for _, set := range w.settlements {
 		for _, g := range [...]*generation{r.new, r.old} {
 			if p, ok := g.places[set.Ref]; ok {
 				p.ended = true
@@ -82,6 +114,7 @@ func (r *recent) add(w *ledger.Writes) {
 func (r *recent) forget(ref ledger.Ref) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.packAll()
 	delete(r.new.places, ref)
 	delete(r.old.places, ref)
 }

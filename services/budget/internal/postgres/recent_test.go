@@ -50,6 +50,10 @@ func TestRecentReservationsAreRememberedByTheGeneration(t *testing.T) {
 			t.Errorf("%v is still remembered", gone.Ref)
 		}
 	}
+	if len(r.unpacked) > mostUnpacked {
+		t.Errorf("%d batches wait to be packed", len(r.unpacked))
+	}
+	r.pack()
 	if last := all[len(all)-1]; len(r.new.places)+len(r.old.places) > 2*mostRecent {
 		t.Errorf("remembers %d and %d", len(r.new.places), len(r.old.places))
 	} else if _, ok := r.get(last.Ref); !ok {

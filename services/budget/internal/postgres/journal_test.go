@@ -1,0 +1,114 @@
+package postgres_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+
+	"github.com/fulcrum-io/fulcrum/db/dbtest"
+	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/lane"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
+)
+
+// What makes the journal another one than its reservations and settlements say.
+var journalFaults = map[string]string{
+	"a hold without one transaction of its own": `select count(*) from fulcrum.reservations r where 1 <> (select count(*) from fulcrum.ledger_transactions t
+		where t.tenant_id = r.tenant_id and t.reservation_id = r.id and t.kind = 'hold')`,
+	"a window of a hold without its one line": `select count(*) from fulcrum.reservations r cross join unnest(r.budget_ids, r.window_starts) w(budget, start) where 1 <> (
+		select count(*) from fulcrum.ledger_entries e join fulcrum.ledger_transactions t on t.tenant_id = e.tenant_id and t.id = e.transaction_id
+		where t.tenant_id = r.tenant_id and t.reservation_id = r.id and t.kind = 'hold' and e.budget_id = w.budget and e.window_start = w.start and e.occurred_at = r.created_at
+			and e.from_account = 'available' and e.to_account = 'held' and (e.cost_nano, e.tool_calls, e.seconds, e.total_tokens) = (r.cost_nano, r.tool_calls, r.seconds, r.total_tokens))`,
+	"an end without one transaction of its own": `select count(*) from fulcrum.settlements s where 1 <> (select count(*) from fulcrum.ledger_transactions t
+		where t.tenant_id = s.tenant_id and t.reservation_id = s.reservation_id and t.kind = case s.kind when 'settled' then 'settle' else 'release' end)`,
+	"a line twice":              `select count(*) - count(distinct (tenant_id, transaction_id, line)) from fulcrum.ledger_entries`,
+	"an id twice":               `select count(*) - count(distinct id) from fulcrum.ledger_transactions`,
+	"a line of no transaction":  `select count(*) from fulcrum.ledger_entries e where not exists (select from fulcrum.ledger_transactions t where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
+	"a transaction of no lines": `select count(*) from fulcrum.ledger_transactions t where not exists (select from fulcrum.ledger_entries e where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
+}
+
+// However much of a batch is alike and kept once, the journal has each line.
+func TestTheJournalHasEachLineOfABatch(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	in := start(t, d, lane.Options{})
+	tenants := []uuid.UUID{dbtest.Tenant(t, d), dbtest.Tenant(t, d)}
+	ofTeam := dollars("team", 100)
+	ofTeam.Scope = &costv1.BudgetScope{Team: "a"}
+	for _, tenant := range tenants {
+		publish(t, d, tenant, dollars("all", 100), dollars("too", 100), ofTeam)
+	}
+	of := func(tenant int, team string, a amount.Amounts) *ledger.Reserve {
+		r := hold(tenants[tenant], 0)
+		r.Subject.Team, r.Amounts = team, a
+		return r.Seal()
+	}
+	holds := func(n int, one func(i int) *ledger.Reserve) (ops []ledger.Op) {
+		for i := range n {
+			ops = append(ops, one(i))
+		}
+		return ops
+	}
+	var open []ledger.Op // holds that nothing has ended
+	for _, batch := range []struct {
+		name string
+		ops  func() []ledger.Op
+		kept string // what holds of each of its rows
+	}{
+		{"one", func() []ledger.Op { return holds(1, func(int) *ledger.Reserve { return of(0, "a", nano(1)) }) }, `entries = 1`},
+		{"alike", func() []ledger.Op { return holds(20, func(int) *ledger.Reserve { return of(0, "a", nano(5)) }) },
+			`entries = 20 and array[cardinality(refs), cardinality(lines), cardinality(moves), cardinality(cost_nano), cardinality(tool_calls)] = '{1,1,1,1,0}'`},
+		{"of different amounts", func() []ledger.Op {
+			return holds(20, func(i int) *ledger.Reserve {
+				return of(0, "a", amount.Amounts{amount.Cost: 5, amount.ToolCalls: int64(i)})
+			})
+		}, `entries = 20 and cardinality(cost_nano) = 1 and cardinality(tool_calls) = 20`},
+		{"of two tenants in turns", func() []ledger.Op { return holds(20, func(i int) *ledger.Reserve { return of(i%2, "a", nano(7)) }) },
+			`entries = 10 and refs = '{1}'`},
+		{"on two paths", func() []ledger.Op {
+			return holds(20, func(i int) *ledger.Reserve { return of(0, string("ab"[i%2]), nano(7)) })
+		},
+			`entries = case when budget_id = 'team' then 10 else 20 end and cardinality(refs) = entries and refs[2] = case when budget_id = 'team' then 3 else 2 end and cardinality(moves) = 1`},
+		{"holds and ends", func() []ledger.Op {
+			ops := holds(4, func(i int) *ledger.Reserve { return of(i%2, "a", amount.Amounts{amount.Cost: 9, amount.Seconds: 3}) })
+			for n, op := range open {
+				if n%2 == 0 {
+					ops = append(ops, settle(op.Of(), int64(n)))
+				} else {
+					ops = append(ops, &ledger.Release{Ref: op.Of(), Key: "k"})
+				}
+			}
+			open = nil
+			return ops
+		}, `entries >= 4 and cardinality(moves) = entries`},
+	} {
+		for _, fromMemory := range []bool{false, true} {
+			last := dbtest.Count(t, d, `select coalesce(max(extract(epoch from occurred_at) * 1e6), 0)::bigint from fulcrum.ledger_postings`)
+			fast := in.fast[1].Load()
+			in.store.Plain = !fromMemory
+			ops := batch.ops()
+			results, err := in.store.Flush(t.Context(), ops)
+			if err != nil || in.fast[1].Load() > fast != fromMemory {
+				t.Fatalf("%s: %v, from memory %v", batch.name, err, !fromMemory)
+			}
+			for i, r := range results {
+				if _, isHold := ops[i].(*ledger.Reserve); r.Err != nil || isHold && !r.Value.Held {
+					t.Fatalf("%s: %+v", batch.name, r)
+				} else if isHold {
+					open = append(open, ops[i])
+				}
+			}
+			const rows = `select count(*) from fulcrum.ledger_postings where extract(epoch from occurred_at) * 1e6 > $1 and `
+			if kept, other := dbtest.Count(t, d, rows+batch.kept, last), dbtest.Count(t, d, rows+"not ("+batch.kept+")", last); kept == 0 || other > 0 {
+				t.Errorf("%s: %d rows are as they should be, %d are not", batch.name, kept, other)
+			}
+		}
+	}
+	for what, query := range journalFaults {
+		if n := dbtest.Count(t, d, query); n != 0 {
+			t.Errorf("%s: %d", what, n)
+		}
+	}
+	balanced(t, d)
+}

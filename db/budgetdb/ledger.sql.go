@@ -121,6 +121,65 @@ func (q *Queries) AddSpend(ctx context.Context, arg AddSpendParams) error {
 	return err
 }
 
+const insertAlikePostings = `-- name: InsertAlikePostings :exec
+insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, entries, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid, k.entries, array[k.ref], array[k.line], array[k.move],
+    ($3::bigint[])[k.first:k.first + k.entries - 1],
+    ($4::bigint[])[k.first:k.first + k.entries - 1],
+    ($5::bigint[])[k.first:k.first + k.entries - 1],
+    ($6::bigint[])[k.first:k.first + k.entries - 1],
+    ($7::bigint[])[k.first:k.first + k.entries - 1],
+    ($8::bigint[])[k.first:k.first + k.entries - 1],
+    ($9::bigint[])[k.first:k.first + k.entries - 1]
+from (select unnest($10::uuid[]) as tenant_id, unnest($11::text[]) as budget_id, unnest($12::timestamptz[]) as window_start,
+        unnest($13::integer[]) as entries, unnest($14::integer[]) as ref, unnest($15::smallint[]) as line, unnest($16::smallint[]) as move, unnest($17::integer[]) as first) k
+`
+
+type InsertAlikePostingsParams struct {
+	OccurredAt   time.Time
+	BatchID      uuid.UUID
+	CostNano     []int64
+	TotalTokens  []int64
+	InputTokens  []int64
+	OutputTokens []int64
+	LlmCalls     []int64
+	ToolCalls    []int64
+	Seconds      []int64
+	TenantIds    []uuid.UUID
+	BudgetIds    []string
+	WindowStarts []time.Time
+	Entries      []int32
+	Refs         []int32
+	Lines        []int16
+	Moves        []int16
+	Firsts       []int32
+}
+
+// InsertPostings of windows whose lines differ in nothing but their amounts and
+// transactions, which follow one another from ref on.
+func (q *Queries) InsertAlikePostings(ctx context.Context, arg InsertAlikePostingsParams) error {
+	_, err := q.db.Exec(ctx, insertAlikePostings,
+		arg.OccurredAt,
+		arg.BatchID,
+		arg.CostNano,
+		arg.TotalTokens,
+		arg.InputTokens,
+		arg.OutputTokens,
+		arg.LlmCalls,
+		arg.ToolCalls,
+		arg.Seconds,
+		arg.TenantIds,
+		arg.BudgetIds,
+		arg.WindowStarts,
+		arg.Entries,
+		arg.Refs,
+		arg.Lines,
+		arg.Moves,
+		arg.Firsts,
+	)
+	return err
+}
+
 const insertBatches = `-- name: InsertBatches :exec
 insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
 select k.tenant_id, $1::timestamptz, $2::uuid, array[k.transaction_id],
@@ -160,26 +219,23 @@ func (q *Queries) InsertBatches(ctx context.Context, arg InsertBatchesParams) er
 }
 
 const insertPostings = `-- name: InsertPostings :exec
-insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, entries, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
-select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid, k.entries,
-    case when ($3::boolean[])[1] then ($4::integer[])[k.place:k.place] else ($4::integer[])[k.first:k.last] end,
-    case when ($3::boolean[])[2] then ($5::smallint[])[k.place:k.place] else ($5::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.entries - 1] end,
-    case when ($3::boolean[])[3] then ($6::smallint[])[k.place:k.place] else ($6::smallint[])[k.first:k.last] end,
-    case when ($3::boolean[])[4] then ($7::bigint[])[k.place:k.place] else ($7::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[5] then ($8::bigint[])[k.place:k.place] else ($8::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[6] then ($9::bigint[])[k.place:k.place] else ($9::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[7] then ($10::bigint[])[k.place:k.place] else ($10::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[8] then ($11::bigint[])[k.place:k.place] else ($11::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[9] then ($12::bigint[])[k.place:k.place] else ($12::bigint[])[k.first:k.last] end,
-    case when ($3::boolean[])[10] then ($13::bigint[])[k.place:k.place] else ($13::bigint[])[k.first:k.last] end
-from (select generate_series(1, cardinality($14::uuid[])) as place, unnest($14::uuid[]) as tenant_id, unnest($15::text[]) as budget_id, unnest($16::timestamptz[]) as window_start,
-        unnest($17::integer[]) as entries, unnest($18::integer[]) as first, unnest($19::integer[]) as last, unnest($20::integer[]) as line_first) k
+insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid,
+    ($3::integer[])[k.first:k.last], ($4::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.last - k.first], ($5::smallint[])[k.first:k.last],
+    ($6::bigint[])[k.first:k.last],
+    ($7::bigint[])[k.first:k.last],
+    ($8::bigint[])[k.first:k.last],
+    ($9::bigint[])[k.first:k.last],
+    ($10::bigint[])[k.first:k.last],
+    ($11::bigint[])[k.first:k.last],
+    ($12::bigint[])[k.first:k.last]
+from (select unnest($13::uuid[]) as tenant_id, unnest($14::text[]) as budget_id, unnest($15::timestamptz[]) as window_start,
+        unnest($16::integer[]) as first, unnest($17::integer[]) as last, unnest($18::integer[]) as line_first) k
 `
 
 type InsertPostingsParams struct {
 	OccurredAt   time.Time
 	BatchID      uuid.UUID
-	Alike        []bool
 	Refs         []int32
 	Lines        []int16
 	Moves        []int16
@@ -193,23 +249,19 @@ type InsertPostingsParams struct {
 	TenantIds    []uuid.UUID
 	BudgetIds    []string
 	WindowStarts []time.Time
-	Entries      []int32
 	Firsts       []int32
 	Lasts        []int32
 	LineFirsts   []int32
 }
 
-// One row a window, of so many entries. Of each array, in the order of the columns,
-// alike says that it has one element a window; else a window's are those from first
-// to last. The array of a unit in which nothing moved is empty, and so is every part
-// of it. Windows with the same lines but for their numbers share their elements, of
-// all but the numbers: those are as many from line_first on, which is first if it is
-// not said.
+// One row a window: its lines are the elements from first to last. The array of
+// a unit in which nothing moved is empty, and so is every part of it. Windows with
+// the same lines but for their numbers share their elements, of all but the
+// numbers: those are as many from line_first on, which is first if it is not said.
 func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) error {
 	_, err := q.db.Exec(ctx, insertPostings,
 		arg.OccurredAt,
 		arg.BatchID,
-		arg.Alike,
 		arg.Refs,
 		arg.Lines,
 		arg.Moves,
@@ -223,7 +275,6 @@ func (q *Queries) InsertPostings(ctx context.Context, arg InsertPostingsParams) 
 		arg.TenantIds,
 		arg.BudgetIds,
 		arg.WindowStarts,
-		arg.Entries,
 		arg.Firsts,
 		arg.Lasts,
 		arg.LineFirsts,

@@ -1,12 +1,12 @@
 -- +goose Up
--- The lines of a batch of holds are alike: each the next transaction's, of the same
--- accounts, often of the same amount. What is alike is kept once: ids that count
--- up as the first one, and of other arrays one element for all. Rows of before stay
--- as they are, and are read the same.
+-- The lines of a batch of holds are alike: each the next transaction's, between the
+-- same accounts. What is alike is kept once: ids that count up as the first one,
+-- and of other arrays one element for all. Rows that have an element for each line,
+-- as all had before, are read the same.
 alter table fulcrum.ledger_postings add column entries integer;
-comment on column fulcrum.ledger_postings.entries is 'how many lines the row has; null in rows of before, whose refs, lines and moves have an element for each. Else an array of one element stands for all lines';
+comment on column fulcrum.ledger_postings.entries is 'how many lines the row has, when an array of one element stands for all of them; null when refs, lines and moves have an element for each';
 comment on column fulcrum.ledger_postings.refs is 'of each line: the place of its transaction in the batch. One element: the first line''s, and the others count up from it';
-comment on column fulcrum.ledger_postings.cost_nano is 'of each line; one element if it is the same in all; empty, as of the other units, when all are 0';
+comment on column fulcrum.ledger_postings.cost_nano is 'of each line, or one element for all; empty, as of the other units, when all are 0';
 comment on column fulcrum.ledger_batches.transaction_ids is 'one element: the first one''s, and the others count up from it (fulcrum.transaction_id)';
 comment on column fulcrum.ledger_batches.kinds is 'one element: the same for all';
 

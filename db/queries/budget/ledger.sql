@@ -9,26 +9,37 @@ from (select generate_series(1, cardinality(@tenant_ids::uuid[])) as place, unne
         unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
 
 -- name: InsertPostings :exec
--- One row a window, of so many entries. Of each array, in the order of the columns,
--- alike says that it has one element a window; else a window's are those from first
--- to last. The array of a unit in which nothing moved is empty, and so is every part
--- of it. Windows with the same lines but for their numbers share their elements, of
--- all but the numbers: those are as many from line_first on, which is first if it is
--- not said.
+-- One row a window: its lines are the elements from first to last. The array of
+-- a unit in which nothing moved is empty, and so is every part of it. Windows with
+-- the same lines but for their numbers share their elements, of all but the
+-- numbers: those are as many from line_first on, which is first if it is not said.
+insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
+select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid,
+    (@refs::integer[])[k.first:k.last], (@lines::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.last - k.first], (@moves::smallint[])[k.first:k.last],
+    (@cost_nano::bigint[])[k.first:k.last],
+    (@total_tokens::bigint[])[k.first:k.last],
+    (@input_tokens::bigint[])[k.first:k.last],
+    (@output_tokens::bigint[])[k.first:k.last],
+    (@llm_calls::bigint[])[k.first:k.last],
+    (@tool_calls::bigint[])[k.first:k.last],
+    (@seconds::bigint[])[k.first:k.last]
+from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
+        unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last, unnest(@line_firsts::integer[]) as line_first) k;
+
+-- name: InsertAlikePostings :exec
+-- InsertPostings of windows whose lines differ in nothing but their amounts and
+-- transactions, which follow one another from ref on.
 insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, entries, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
-select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid, k.entries,
-    case when (@alike::boolean[])[1] then (@refs::integer[])[k.place:k.place] else (@refs::integer[])[k.first:k.last] end,
-    case when (@alike::boolean[])[2] then (@lines::smallint[])[k.place:k.place] else (@lines::smallint[])[coalesce(k.line_first, k.first):coalesce(k.line_first, k.first) + k.entries - 1] end,
-    case when (@alike::boolean[])[3] then (@moves::smallint[])[k.place:k.place] else (@moves::smallint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[4] then (@cost_nano::bigint[])[k.place:k.place] else (@cost_nano::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[5] then (@total_tokens::bigint[])[k.place:k.place] else (@total_tokens::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[6] then (@input_tokens::bigint[])[k.place:k.place] else (@input_tokens::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[7] then (@output_tokens::bigint[])[k.place:k.place] else (@output_tokens::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[8] then (@llm_calls::bigint[])[k.place:k.place] else (@llm_calls::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[9] then (@tool_calls::bigint[])[k.place:k.place] else (@tool_calls::bigint[])[k.first:k.last] end,
-    case when (@alike::boolean[])[10] then (@seconds::bigint[])[k.place:k.place] else (@seconds::bigint[])[k.first:k.last] end
-from (select generate_series(1, cardinality(@tenant_ids::uuid[])) as place, unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
-        unnest(@entries::integer[]) as entries, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last, unnest(@line_firsts::integer[]) as line_first) k;
+select k.tenant_id, k.budget_id, k.window_start, @occurred_at::timestamptz, @batch_id::uuid, k.entries, array[k.ref], array[k.line], array[k.move],
+    (@cost_nano::bigint[])[k.first:k.first + k.entries - 1],
+    (@total_tokens::bigint[])[k.first:k.first + k.entries - 1],
+    (@input_tokens::bigint[])[k.first:k.first + k.entries - 1],
+    (@output_tokens::bigint[])[k.first:k.first + k.entries - 1],
+    (@llm_calls::bigint[])[k.first:k.first + k.entries - 1],
+    (@tool_calls::bigint[])[k.first:k.first + k.entries - 1],
+    (@seconds::bigint[])[k.first:k.first + k.entries - 1]
+from (select unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start,
+        unnest(@entries::integer[]) as entries, unnest(@refs::integer[]) as ref, unnest(@lines::smallint[]) as line, unnest(@moves::smallint[]) as move, unnest(@firsts::integer[]) as first) k;
 
 -- name: AddSpend :exec
 -- Rows arrive in key order, so that two batches never wait for each other.

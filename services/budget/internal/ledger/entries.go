@@ -125,6 +125,9 @@ type Posted struct {
 	first, last int32 // of them, counted from 1
 }
 
+// FirstOf is the first of what was posted to a window.
+func (w *Writes) FirstOf(p Posted) *Posting { return &w.postings[p.first-1] }
+
 // PostingsOf are what was posted to a window, in order.
 func (w *Writes) PostingsOf(p Posted) iter.Seq[*Posting] {
 	return func(yield func(*Posting) bool) {

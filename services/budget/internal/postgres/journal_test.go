@@ -58,18 +58,18 @@ func TestTheJournalHasEachLineOfABatch(t *testing.T) {
 	}{
 		{"one", func() []ledger.Op { return holds(1, func(int) *ledger.Reserve { return of(0, "a", nano(1)) }) }, `entries = 1`},
 		{"alike", func() []ledger.Op { return holds(20, func(int) *ledger.Reserve { return of(0, "a", nano(5)) }) },
-			`entries = 20 and array[cardinality(refs), cardinality(lines), cardinality(moves), cardinality(cost_nano), cardinality(tool_calls)] = '{1,1,1,1,0}'`},
+			`entries = 20 and array[cardinality(refs), cardinality(lines), cardinality(moves), cardinality(cost_nano), cardinality(tool_calls)] = '{1,1,1,20,0}'`},
 		{"of different amounts", func() []ledger.Op {
 			return holds(20, func(i int) *ledger.Reserve {
 				return of(0, "a", amount.Amounts{amount.Cost: 5, amount.ToolCalls: int64(i)})
 			})
-		}, `entries = 20 and cardinality(cost_nano) = 1 and cardinality(tool_calls) = 20`},
+		}, `entries = 20 and cardinality(refs) = 1 and cardinality(tool_calls) = 20`},
 		{"of two tenants in turns", func() []ledger.Op { return holds(20, func(i int) *ledger.Reserve { return of(i%2, "a", nano(7)) }) },
 			`entries = 10 and refs = '{1}'`},
 		{"on two paths", func() []ledger.Op {
 			return holds(20, func(i int) *ledger.Reserve { return of(0, string("ab"[i%2]), nano(7)) })
 		},
-			`entries = case when budget_id = 'team' then 10 else 20 end and cardinality(refs) = entries and refs[2] = case when budget_id = 'team' then 3 else 2 end and cardinality(moves) = 1`},
+			`entries is null and array[cardinality(refs), refs[2]] = case when budget_id = 'team' then array[10, 3] else array[20, 2] end`},
 		{"holds and ends", func() []ledger.Op {
 			ops := holds(4, func(i int) *ledger.Reserve { return of(i%2, "a", amount.Amounts{amount.Cost: 9, amount.Seconds: 3}) })
 			for n, op := range open {
@@ -81,7 +81,7 @@ func TestTheJournalHasEachLineOfABatch(t *testing.T) {
 			}
 			open = nil
 			return ops
-		}, `entries >= 4 and cardinality(moves) = entries`},
+		}, `entries is null and cardinality(refs) >= 4`},
 	} {
 		for _, fromMemory := range []bool{false, true} {
 			last := dbtest.Count(t, d, `select coalesce(max(extract(epoch from occurred_at) * 1e6), 0)::bigint from fulcrum.ledger_postings`)

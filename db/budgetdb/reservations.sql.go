@@ -328,26 +328,27 @@ func (q *Queries) InsertRenewals(ctx context.Context, arg InsertRenewalsParams) 
 const insertReservations = `-- name: InsertReservations :exec
 insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, price_version, team, agent_id, user_id, workflow_id, api_key_id, model, envelope_id, created_at, expires_at,
     budget_ids, window_starts, vias)
-select k.tenant_id, k.id, k.request_hash, ($1::bigint[])[k.n * 7 + 1], ($1::bigint[])[k.n * 7 + 2], ($1::bigint[])[k.n * 7 + 3], ($1::bigint[])[k.n * 7 + 4], ($1::bigint[])[k.n * 7 + 5], ($1::bigint[])[k.n * 7 + 6], ($1::bigint[])[k.n * 7 + 7],
+select coalesce(k.tenant_id, ($1::uuid[])[1]), k.id, k.request_hash, ($2::bigint[])[k.n * 7 + 1], ($2::bigint[])[k.n * 7 + 2], ($2::bigint[])[k.n * 7 + 3], ($2::bigint[])[k.n * 7 + 4], ($2::bigint[])[k.n * 7 + 5], ($2::bigint[])[k.n * 7 + 6], ($2::bigint[])[k.n * 7 + 7],
     coalesce(k.price_version, ''), coalesce(k.team, ''), coalesce(k.agent_id, ''), coalesce(k.user_id, ''), coalesce(k.workflow_id, ''), coalesce(k.api_key_id, ''), coalesce(k.model, ''), coalesce(k.envelope_id, ''),
-    $2::timestamptz, k.expires_at,
-    case when k.first is null then $3::text[] else ($3::text[])[k.first:k.last] end,
-    case when k.first is null then $4::timestamptz[] else ($4::timestamptz[])[k.first:k.last] end,
-    case when k.first is null then $5::text[] else ($5::text[])[k.first:k.last] end
-from (select generate_series(0, cardinality($6::uuid[]) - 1) as n, unnest($7::uuid[]) as tenant_id, unnest($6::uuid[]) as id, unnest($8::bytea[]) as request_hash,
-        unnest($9::text[]) as price_version, unnest($10::text[]) as team, unnest($11::text[]) as agent_id, unnest($12::text[]) as user_id,
-        unnest($13::text[]) as workflow_id, unnest($14::text[]) as api_key_id, unnest($15::text[]) as model, unnest($16::text[]) as envelope_id,
-        unnest($17::timestamptz[]) as expires_at, unnest($18::integer[]) as first, unnest($19::integer[]) as last) k
+    $3::timestamptz, coalesce(k.expires_at, ($4::timestamptz[])[1]),
+    case when k.first is null then $5::text[] else ($5::text[])[k.first:k.last] end,
+    case when k.first is null then $6::timestamptz[] else ($6::timestamptz[])[k.first:k.last] end,
+    case when k.first is null then $7::text[] else ($7::text[])[k.first:k.last] end
+from (select generate_series(0, cardinality($8::uuid[]) - 1) as n, unnest($1::uuid[]) as tenant_id, unnest($8::uuid[]) as id, unnest($9::bytea[]) as request_hash,
+        unnest($10::text[]) as price_version, unnest($11::text[]) as team, unnest($12::text[]) as agent_id, unnest($13::text[]) as user_id,
+        unnest($14::text[]) as workflow_id, unnest($15::text[]) as api_key_id, unnest($16::text[]) as model, unnest($17::text[]) as envelope_id,
+        unnest($4::timestamptz[]) as expires_at, unnest($18::integer[]) as first, unnest($19::integer[]) as last) k
 `
 
 type InsertReservationsParams struct {
+	TenantIds     []uuid.UUID
 	Amounts       []int64
 	CreatedAt     time.Time
+	ExpiresAts    []time.Time
 	BudgetIds     []string
 	WindowStarts  []time.Time
 	Vias          []string
 	Ids           []uuid.UUID
-	TenantIds     []uuid.UUID
 	RequestHashes [][]byte
 	PriceVersions []string
 	Teams         []string
@@ -357,7 +358,6 @@ type InsertReservationsParams struct {
 	ApiKeyIds     []string
 	Models        []string
 	EnvelopeIds   []string
-	ExpiresAts    []time.Time
 	Firsts        []int32
 	Lasts         []int32
 }
@@ -366,15 +366,17 @@ type InsertReservationsParams struct {
 // the elements from first to last: an array less is a function less to set up
 // for the batch. What is empty in all rows is an empty array. Without firsts, all
 // rows have all parts: cutting them out of the arrays was a fifth of the batch's rows.
+// One tenant, or one expiry, is that of all rows.
 func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservationsParams) error {
 	_, err := q.db.Exec(ctx, insertReservations,
+		arg.TenantIds,
 		arg.Amounts,
 		arg.CreatedAt,
+		arg.ExpiresAts,
 		arg.BudgetIds,
 		arg.WindowStarts,
 		arg.Vias,
 		arg.Ids,
-		arg.TenantIds,
 		arg.RequestHashes,
 		arg.PriceVersions,
 		arg.Teams,
@@ -384,7 +386,6 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 		arg.ApiKeyIds,
 		arg.Models,
 		arg.EnvelopeIds,
-		arg.ExpiresAts,
 		arg.Firsts,
 		arg.Lasts,
 	)

@@ -33,11 +33,12 @@ cross join lateral (
 -- the elements from first to last: an array less is a function less to set up
 -- for the batch. What is empty in all rows is an empty array. Without firsts, all
 -- rows have all parts: cutting them out of the arrays was a fifth of the batch's rows.
+-- One tenant, or one expiry, is that of all rows.
 insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, price_version, team, agent_id, user_id, workflow_id, api_key_id, model, envelope_id, created_at, expires_at,
     budget_ids, window_starts, vias)
-select k.tenant_id, k.id, k.request_hash, (@amounts::bigint[])[k.n * 7 + 1], (@amounts::bigint[])[k.n * 7 + 2], (@amounts::bigint[])[k.n * 7 + 3], (@amounts::bigint[])[k.n * 7 + 4], (@amounts::bigint[])[k.n * 7 + 5], (@amounts::bigint[])[k.n * 7 + 6], (@amounts::bigint[])[k.n * 7 + 7],
+select coalesce(k.tenant_id, (@tenant_ids::uuid[])[1]), k.id, k.request_hash, (@amounts::bigint[])[k.n * 7 + 1], (@amounts::bigint[])[k.n * 7 + 2], (@amounts::bigint[])[k.n * 7 + 3], (@amounts::bigint[])[k.n * 7 + 4], (@amounts::bigint[])[k.n * 7 + 5], (@amounts::bigint[])[k.n * 7 + 6], (@amounts::bigint[])[k.n * 7 + 7],
     coalesce(k.price_version, ''), coalesce(k.team, ''), coalesce(k.agent_id, ''), coalesce(k.user_id, ''), coalesce(k.workflow_id, ''), coalesce(k.api_key_id, ''), coalesce(k.model, ''), coalesce(k.envelope_id, ''),
-    @created_at::timestamptz, k.expires_at,
+    @created_at::timestamptz, coalesce(k.expires_at, (@expires_ats::timestamptz[])[1]),
     case when k.first is null then @budget_ids::text[] else (@budget_ids::text[])[k.first:k.last] end,
     case when k.first is null then @window_starts::timestamptz[] else (@window_starts::timestamptz[])[k.first:k.last] end,
     case when k.first is null then @vias::text[] else (@vias::text[])[k.first:k.last] end

@@ -196,9 +196,11 @@ func (b *Books) move(tx *posting, w *Window, hold, release, charge amount.Amount
 
 	purse := w.purse()
 	b.post(tx, w, purse, Held, hold)
-	b.post(tx, w, Held, Spent, lesser(release, charge))
-	b.post(tx, w, Held, purse, release.Above(charge))
-	b.post(tx, w, purse, Spent, charge.Above(release))
+	if !release.IsZero() || !charge.IsZero() { // most moves are holds
+		b.post(tx, w, Held, Spent, lesser(release, charge))
+		b.post(tx, w, Held, purse, release.Above(charge))
+		b.post(tx, w, purse, Spent, charge.Above(release))
+	}
 	b.overage(tx, w, was)
 }
 

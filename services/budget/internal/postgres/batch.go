@@ -45,16 +45,36 @@ func (r *refs) add(ref ledger.Ref) {
 	r.tenants, r.ids = append(r.tenants, ref.Tenant), append(r.ids, ref.ID)
 }
 
-// collect names the tenants and reservations.
+// open names the tenants and opens the books.
+func (b *batch) open() {
+	b.books = ledger.Books{
+		Catalogs:     make(map[uuid.UUID]*catalog.Catalog),
+		Windows:      make(map[ledger.WindowKey]*ledger.Window),
+		Reservations: make(map[ledger.Ref]*ledger.Reservation, len(b.left)),
+		Ends:         make(map[ledger.Ref]ledger.End),
+		Renewals:     make(map[ledger.RenewalKey]*ledger.Renewal),
+		Corrections:  make(map[ledger.Ref][]*ledger.Correction),
+		Slices:       make(map[ledger.Ref]*ledger.Slice),
+		Movements:    make(map[ledger.MovementKey]*ledger.Movement),
+	}
+	b.books.Writes.Expect(len(b.left))
+	for _, i := range b.left {
+		tenant := b.ops[i].Of().Tenant
+		if n := len(b.tenants); n > 0 && b.tenants[n-1] == tenant {
+			continue
+		}
+		if b.books.Catalogs[tenant] == nil {
+			b.books.Catalogs[tenant] = b.catalogs.get(tenant)
+			b.tenants = append(b.tenants, tenant)
+		}
+	}
+}
+
+// collect names what is to be looked up.
 func (b *batch) collect() {
-	catalogs := make(map[uuid.UUID]*catalog.Catalog)
 	reserves := make(map[ledger.Ref]bool, len(b.left))
 	for _, i := range b.left {
 		ref := b.ops[i].Of()
-		if catalogs[ref.Tenant] == nil {
-			catalogs[ref.Tenant] = b.catalogs.get(ref.Tenant)
-			b.tenants = append(b.tenants, ref.Tenant)
-		}
 		if r, ok := b.ops[i].(*ledger.Renew); ok {
 			b.renewals.TenantIds = append(b.renewals.TenantIds, ref.Tenant)
 			b.renewals.Ids = append(b.renewals.Ids, ref.ID)
@@ -88,17 +108,6 @@ func (b *batch) collect() {
 			b.old.add(ref)
 		}
 	}
-	b.books = ledger.Books{
-		Catalogs:     catalogs,
-		Windows:      make(map[ledger.WindowKey]*ledger.Window),
-		Reservations: make(map[ledger.Ref]*ledger.Reservation, len(b.left)),
-		Ends:         make(map[ledger.Ref]ledger.End),
-		Renewals:     make(map[ledger.RenewalKey]*ledger.Renewal),
-		Corrections:  make(map[ledger.Ref][]*ledger.Correction),
-		Slices:       make(map[ledger.Ref]*ledger.Slice),
-		Movements:    make(map[ledger.MovementKey]*ledger.Movement),
-	}
-	b.books.Writes.Expect(len(b.left))
 }
 
 // clock reads the database's time and which versions of the configuration are

@@ -26,7 +26,7 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 		}
 	}()
 	b := &batch{Store: s, ops: ops, left: left}
-	b.collect()
+	b.open()
 	if !s.balances.trusted(b.tenants) || !b.recall() {
 		return false
 	}
@@ -62,17 +62,17 @@ func (b *batch) recall() bool {
 	b.books.Now = now.Truncate(time.Microsecond) // as exact as the database
 	for _, i := range b.left {
 		switch b.ops[i].(type) {
-		case *ledger.Renew, *ledger.Expire, *ledger.Correct, *ledger.TakeSlice, *ledger.ReturnSlice, *ledger.Move:
+		case *ledger.Reserve:
+		case *ledger.Settle, *ledger.Release:
+			ref := b.ops[i].Of()
+			m, known := b.recent.get(ref)
+			if !known || m.ended {
+				return false
+			}
+			b.books.Reservations[ref] = m.reservation
+		default:
 			return false
 		}
-	}
-	for i, id := range b.old.ids {
-		ref := ledger.Ref{Tenant: b.old.tenants[i], ID: id}
-		m, known := b.recent.get(ref)
-		if !known || m.ended {
-			return false
-		}
-		b.books.Reservations[ref] = m.reservation
 	}
 	b.prepare()
 	for _, key := range b.locked {

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -22,10 +23,11 @@ var journalFaults = map[string]string{
 			and e.from_account = 'available' and e.to_account = 'held' and (e.cost_nano, e.tool_calls, e.seconds, e.total_tokens) = (r.cost_nano, r.tool_calls, r.seconds, r.total_tokens))`,
 	"an end without one transaction of its own": `select count(*) from fulcrum.settlements s where 1 <> (select count(*) from fulcrum.ledger_transactions t
 		where t.tenant_id = s.tenant_id and t.reservation_id = s.reservation_id and t.kind = case s.kind when 'settled' then 'settle' else 'release' end)`,
-	"a line twice":              `select count(*) - count(distinct (tenant_id, transaction_id, line)) from fulcrum.ledger_entries`,
-	"an id twice":               `select count(*) - count(distinct id) from fulcrum.ledger_transactions`,
-	"a line of no transaction":  `select count(*) from fulcrum.ledger_entries e where not exists (select from fulcrum.ledger_transactions t where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
-	"a transaction of no lines": `select count(*) from fulcrum.ledger_transactions t where not exists (select from fulcrum.ledger_entries e where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
+	"a hold that ends at another time": `select count(*) from fulcrum.reservations where expires_at <> created_at + make_interval(secs => 60 + tool_calls)`,
+	"a line twice":                     `select count(*) - count(distinct (tenant_id, transaction_id, line)) from fulcrum.ledger_entries`,
+	"an id twice":                      `select count(*) - count(distinct id) from fulcrum.ledger_transactions`,
+	"a line of no transaction":         `select count(*) from fulcrum.ledger_entries e where not exists (select from fulcrum.ledger_transactions t where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
+	"a transaction of no lines":        `select count(*) from fulcrum.ledger_transactions t where not exists (select from fulcrum.ledger_entries e where t.tenant_id = e.tenant_id and t.id = e.transaction_id)`,
 }
 
 // However much of a batch is alike and kept once, the journal has each line.
@@ -41,7 +43,7 @@ func TestTheJournalHasEachLineOfABatch(t *testing.T) {
 	}
 	of := func(tenant int, team string, a amount.Amounts) *ledger.Reserve {
 		r := hold(tenants[tenant], 0)
-		r.Subject.Team, r.Amounts = team, a
+		r.Subject.Team, r.Amounts, r.TTL = team, a, time.Minute+time.Duration(a[amount.ToolCalls])*time.Second
 		return r.Seal()
 	}
 	holds := func(n int, one func(i int) *ledger.Reserve) (ops []ledger.Op) {

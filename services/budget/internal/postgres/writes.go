@@ -202,6 +202,12 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 	if arg.Firsts[n-1] == 1 && arg.Lasts[n-1] == arg.Lasts[0] { // all on one path
 		arg.Firsts, arg.Lasts = arg.Firsts[:0], arg.Lasts[:0]
 	}
+	if !slices.ContainsFunc(list, func(r *ledger.Reservation) bool { return r.Tenant != list[0].Tenant }) {
+		arg.TenantIds = arg.TenantIds[:1]
+	}
+	if !slices.ContainsFunc(list, func(r *ledger.Reservation) bool { return !r.ExpiresAt.Equal(list[0].ExpiresAt) }) {
+		arg.ExpiresAts = arg.ExpiresAts[:1]
+	}
 	for _, column := range []*[]string{
 		&arg.PriceVersions, &arg.Teams, &arg.AgentIds, &arg.UserIds, &arg.WorkflowIds, &arg.ApiKeyIds, &arg.Models, &arg.EnvelopeIds,
 	} {

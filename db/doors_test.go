@@ -315,6 +315,65 @@ func TestAPipelineIsOneTransactionInOrder(t *testing.T) {
 	}
 }
 
+// A statement that fails costs the transaction, and not the connection: also when
+// it was queued ahead of a query whose rows nobody gets to close.
+func TestAFailedStatementLeavesTheConnection(t *testing.T) {
+	t.Parallel()
+	d := dbtest.Bare(t)
+	pool, err := db.Open(t.Context(), d.AppURL, db.Options{MaxConns: 1, MinConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	backend := func() (pid int) {
+		t.Helper()
+		err := pool.GlobalOne(t.Context(), func(ctx context.Context, tx db.Tx) error {
+			return tx.QueryRow(ctx, `select pg_backend_pid()`).Scan(&pid)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	before, tenant := backend(), uuid.New()
+	for name, call := range map[string]func() error{
+		"queued before a query": func() error {
+			return pool.Pipelined(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+				_, _ = tx.Exec(ctx, `select 1/0`)
+				_, err := tx.Query(ctx, `select 1`)
+				return err
+			})
+		},
+		"queued before one row": func() error {
+			return pool.Pipelined(t.Context(), []uuid.UUID{tenant}, func(ctx context.Context, tx db.Tx) error {
+				_, _ = tx.Exec(ctx, `select 1/0`)
+				return tx.QueryRow(ctx, `select 1`).Scan(new(int))
+			})
+		},
+		"in a statement of its own": func() error {
+			return pool.One(t.Context(), tenant, func(ctx context.Context, tx db.Tx) error {
+				_, err := tx.Exec(ctx, `select 1/0`)
+				return err
+			})
+		},
+		"in a batch whose results nobody reads": func() error {
+			return pool.One(t.Context(), tenant, func(ctx context.Context, tx db.Tx) error {
+				b := &pgx.Batch{}
+				b.Queue(`select 1/0`)
+				return tx.SendBatch(ctx, b).Close()
+			})
+		},
+	} {
+		if err := call(); !db.Is(err, "22012") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if now := backend(); now != before {
+			t.Errorf("%s: another connection than before", name)
+			before = now
+		}
+	}
+}
+
 // The round trips are the price of a door at any real distance.
 func TestTheDoorsTakeTheRoundTripsTheyPromise(t *testing.T) {
 	t.Parallel()

@@ -123,14 +123,23 @@ func (t *oneShot) Exec(ctx context.Context, sql string, args ...any) (pgconn.Com
 }
 
 func (t *oneShot) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	results := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	rows, err := results.Query()
-	return &rowsOf{Rows: rows, results: results}, err
+	return rowsFrom(t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args}))
 }
 
 func (t *oneShot) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	results := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
 	return rowOf{results}
+}
+
+// rowsFrom are the rows of the next result. With an error there are none, and
+// nothing is left to be closed.
+func rowsFrom(results pgx.BatchResults) (pgx.Rows, error) {
+	rows, err := results.Query()
+	r := &rowsOf{Rows: rows, results: results}
+	if err != nil {
+		r.Close()
+	}
+	return r, err
 }
 
 // rowsOf closes the batch with its rows, and reports a failed commit as their error.

@@ -131,9 +131,7 @@ func (t *pipe) Exec(_ context.Context, sql string, args ...any) (pgconn.CommandT
 }
 
 func (t *pipe) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
-	results := t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args})
-	rows, err := results.Query()
-	return &rowsOf{Rows: rows, results: results}, err
+	return rowsFrom(t.send(ctx, &pgx.QueuedQuery{SQL: sql, Arguments: args}))
 }
 
 func (t *pipe) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {

@@ -62,6 +62,10 @@ func TestTheBooksSurviveTheWayToPostingsAndBack(t *testing.T) {
 		where (e.budget_id, e.line, e.from_account, e.cost_nano, e.input_tokens, e.llm_calls, t.kind) = ('all', 0, 'available', 7, 0, 9, 'hold') and right(t.id::text, 6) = 'f10000'`); n != 4 {
 		t.Errorf("%d third lines of what is kept once, want one for each tenant and batch", n)
 	}
+	if n := dbtest.Count(t, d, `select count(*) from (values (1, 'ffffffff'), (2, '00000000'), (3, '00000001')) x(place, want)
+		where right(fulcrum.transaction_id('{0192f0c5-0003-7000-8000-0000ffffffff}', place)::text, 8) = want`); n != 3 {
+		t.Errorf("%d of 3 ids count over the end", n)
+	}
 	want := said()
 	for _, version := range []int64{before, after, before, after} {
 		if err := db.MigrateTo(t.Context(), d.MigrateURL, version); err != nil {

@@ -182,9 +182,10 @@ func (q *Queries) InsertAlikePostings(ctx context.Context, arg InsertAlikePostin
 
 const insertBatches = `-- name: InsertBatches :exec
 insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
-select k.tenant_id, $1::timestamptz, $2::uuid, array[k.transaction_id],
-    case when $3::boolean then ($4::text[])[k.place:k.place] else ($4::text[])[k.first:k.last] end, ($5::uuid[])[k.first:k.last]
-from (select generate_series(1, cardinality($6::uuid[])) as place, unnest($6::uuid[]) as tenant_id, unnest($7::uuid[]) as transaction_id,
+select k.tenant_id, $1::timestamptz, $2::uuid,
+    case when $3::boolean then ($4::uuid[])[k.place:k.place] else ($4::uuid[])[k.first:k.last] end,
+    case when $3::boolean then ($5::text[])[k.place:k.place] else ($5::text[])[k.first:k.last] end, ($6::uuid[])[k.first:k.last]
+from (select generate_series(1, cardinality($7::uuid[])) as place, unnest($7::uuid[]) as tenant_id,
         unnest($8::integer[]) as first, unnest($9::integer[]) as last) k
 `
 
@@ -192,26 +193,26 @@ type InsertBatchesParams struct {
 	OccurredAt     time.Time
 	ID             uuid.UUID
 	OfOneKind      bool
+	TransactionIds []uuid.UUID
 	Kinds          []string
 	ReservationIds []uuid.UUID
 	TenantIds      []uuid.UUID
-	TransactionIds []uuid.UUID
 	Firsts         []int32
 	Lasts          []int32
 }
 
-// One row a tenant: its transactions are the elements from first to last, and their
-// ids count up from its own. If all of each tenant are of one kind, kinds has one
-// element a tenant.
+// One row a tenant: its transactions are the elements from first to last. If all of
+// each tenant are of one kind, kinds has one element a tenant, and so have ids: those
+// of its others count up from it.
 func (q *Queries) InsertBatches(ctx context.Context, arg InsertBatchesParams) error {
 	_, err := q.db.Exec(ctx, insertBatches,
 		arg.OccurredAt,
 		arg.ID,
 		arg.OfOneKind,
+		arg.TransactionIds,
 		arg.Kinds,
 		arg.ReservationIds,
 		arg.TenantIds,
-		arg.TransactionIds,
 		arg.Firsts,
 		arg.Lasts,
 	)

@@ -2,13 +2,16 @@
 -- The lines of a batch of holds are alike: each the next transaction's, between the
 -- same accounts. What is alike is kept once: ids that count up as the first one,
 -- and of other arrays one element for all. Rows that have an element for each line,
--- as all had before, are read the same.
+-- as all had before, are read the same. The release before reads both in the views;
+-- its export of entries, which reads the tables, fails at a row that is kept once.
 alter table fulcrum.ledger_postings add column entries integer;
 comment on column fulcrum.ledger_postings.entries is 'how many lines the row has, when an array of one element stands for all of them; null when refs, lines and moves have an element for each';
 comment on column fulcrum.ledger_postings.refs is 'of each line: the place of its transaction in the batch. One element: the first line''s, and the others count up from it';
+comment on column fulcrum.ledger_postings.lines is 'of each line: its number within its transaction, which goes over all its windows; or one element for all';
+comment on column fulcrum.ledger_postings.moves is 'of each line, or one element for all: ten times the account it takes from, and the one it gives to. 1 available, 2 held, 3 spent, 4 overage, 5 suspense, 6 external';
 comment on column fulcrum.ledger_postings.cost_nano is 'of each line, or one element for all; empty, as of the other units, when all are 0';
-comment on column fulcrum.ledger_batches.transaction_ids is 'one element: the first one''s, and the others count up from it (fulcrum.transaction_id)';
-comment on column fulcrum.ledger_batches.kinds is 'one element: the same for all';
+comment on column fulcrum.ledger_batches.transaction_ids is 'one element: the first one''s, and the others count up from it (fulcrum.transaction_id); else of each';
+comment on column fulcrum.ledger_batches.kinds is 'one element: the same for all; else of each';
 
 drop policy sane on fulcrum.ledger_batches;
 create policy sane on fulcrum.ledger_batches as restrictive to fulcrum_app using (true) with check (
@@ -25,7 +28,7 @@ create policy sane on fulcrum.ledger_postings as restrictive to fulcrum_app usin
 -- The id of the batch's transaction at that place, from 1: its last four bytes count.
 create function fulcrum.transaction_id(ids uuid[], place integer) returns uuid
     language sql immutable parallel safe
-    return coalesce(ids[place], (left(ids[1]::text, 28) || lpad(to_hex(('x' || right(ids[1]::text, 8))::bit(32)::bigint + place - 1), 8, '0'))::uuid);
+    return coalesce(ids[place], (left(ids[1]::text, 28) || lpad(to_hex((('x' || right(ids[1]::text, 8))::bit(32)::bigint + place - 1) & 4294967295), 8, '0'))::uuid);
 grant execute on function fulcrum.transaction_id(uuid[], integer) to fulcrum_app;
 
 create or replace view fulcrum.ledger_transactions with (security_invoker = true) as
@@ -90,6 +93,8 @@ create policy sane on fulcrum.ledger_batches as restrictive to fulcrum_app using
     and '' < all (kinds));
 comment on column fulcrum.ledger_batches.kinds is null;
 comment on column fulcrum.ledger_batches.transaction_ids is null;
+comment on column fulcrum.ledger_postings.moves is 'of each line: ten times the account it takes from, and the one it gives to. 1 available, 2 held, 3 spent, 4 overage, 5 suspense, 6 external';
+comment on column fulcrum.ledger_postings.lines is 'of each line: its number within its transaction, which goes over all its windows';
 comment on column fulcrum.ledger_postings.cost_nano is 'of each line; empty, as of the other units, when all are 0';
 comment on column fulcrum.ledger_postings.refs is 'of each line: the place of its transaction in the batch''s transaction_ids';
 alter table fulcrum.ledger_postings drop column entries;

@@ -93,6 +93,23 @@ func TestAnOverrideEndsWithHoldsOpen(t *testing.T) {
 	}
 }
 
+// A charge that is asked for again shows a window as things are now; the one after
+// it in the batch is answered by what was in force in the window when it ended.
+func TestAnOverrideOfTodayIsNotOneOfYesterday(t *testing.T) {
+	t.Parallel()
+	s := open(t, &catalog.Budget{ID: "b", Limits: cost(10), Overrides: []*catalog.Override{over(20*time.Hour, 40*time.Hour, cost(100))}})
+	first, second := s.hold(1), s.hold(1)
+	s.must(first)
+	s.must(second)
+	s.books.Now = noon.Add(30 * time.Hour)
+	for range 2 { // the second time again
+		s.must(charge(first.Ref, 1))
+	}
+	if a := s.must(charge(second.Ref, 1)); a.States[0].Limit != 10 || !a.States[0].Overridden.IsZero() {
+		t.Errorf("yesterday's window: %+v", a.States[0])
+	}
+}
+
 // Steady tells how long terms hold, which is what a decision from memory is
 // checked against.
 func TestTermsAreSteadyBetweenTheEdges(t *testing.T) {

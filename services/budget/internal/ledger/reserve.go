@@ -253,6 +253,7 @@ func (b *Books) shown(res *Reservation) []*Window {
 	for _, key := range res.Parts {
 		if w := b.Windows[key]; w != nil {
 			b.label(w)
+			w.entered = entry{} // it says what is in force now, also if the window is over
 			out = append(out, w)
 		}
 	}

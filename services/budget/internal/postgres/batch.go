@@ -70,8 +70,9 @@ func (b *batch) open() {
 	}
 }
 
-// collect names what is to be looked up.
+// collect is open, and names what is to be looked up.
 func (b *batch) collect() {
+	b.open()
 	reserves := make(map[ledger.Ref]bool, len(b.left))
 	for _, i := range b.left {
 		ref := b.ops[i].Of()

@@ -51,9 +51,9 @@ func (b *batch) batchParams(id uuid.UUID, w *ledger.Writes) budgetdb.InsertBatch
 		arg.OfOneKind = arg.OfOneKind && t.Kind == arg.Kinds[len(arg.Kinds)-1]
 	}
 	if !arg.OfOneKind {
-		arg.Kinds = arg.Kinds[:0]
+		arg.TransactionIds, arg.Kinds = arg.TransactionIds[:0], arg.Kinds[:0]
 		for _, t := range list {
-			arg.Kinds = append(arg.Kinds, t.Kind)
+			arg.TransactionIds, arg.Kinds = append(arg.TransactionIds, t.ID), append(arg.Kinds, t.Kind)
 		}
 	}
 	return arg

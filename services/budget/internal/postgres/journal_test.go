@@ -1,14 +1,22 @@
 package postgres_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+
+	"github.com/fulcrum-io/fulcrum/db"
 
 	"github.com/fulcrum-io/fulcrum/db/dbtest"
 	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/amount"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/books"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/lane"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
@@ -113,4 +121,43 @@ func TestTheJournalHasEachLineOfABatch(t *testing.T) {
 		}
 	}
 	balanced(t, d)
+
+	for _, tenant := range tenants { // the export, page by page, lists what the view does
+		var exported []string
+		for c := books.Begin(time.Now().Add(-time.Hour), time.Now().Add(time.Hour), ""); ; {
+			page, err := in.store.Entries(t.Context(), tenant, c, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, l := range page {
+				exported = append(exported, fmt.Sprint(l.Transaction, l.Line, l.Kind, l.Reservation, l.Window.Budget, l.From, l.To, l.Amounts[amount.Cost], l.Amounts[amount.ToolCalls], l.Amounts[amount.Seconds]))
+				c = c.After(l)
+			}
+			if len(page) == 0 {
+				break
+			}
+		}
+		var listed []string
+		err := d.DB.WithTenant(t.Context(), tenant, func(ctx context.Context, tx db.Tx) error {
+			rows, err := tx.Query(ctx, `select format('%s %s %s %s %s %s %s %s %s %s', e.transaction_id, e.line, k.kind, k.reservation_id, e.budget_id, e.from_account, e.to_account, e.cost_nano, e.tool_calls, e.seconds)
+				from fulcrum.ledger_entries e join fulcrum.ledger_transactions k on k.tenant_id = e.tenant_id and k.id = e.transaction_id where e.tenant_id = $1`, tenant)
+			if err != nil {
+				return err
+			}
+			listed, err = pgx.CollectRows(rows, pgx.RowTo[string])
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		squeeze := func(list []string) []string {
+			for i := range list {
+				list[i] = strings.ReplaceAll(list[i], " ", "")
+			}
+			return slices.Sorted(slices.Values(list))
+		}
+		if got, want := squeeze(exported), squeeze(listed); len(want) < 100 || !slices.Equal(got, want) {
+			t.Errorf("exported %d lines of %d, or others", len(got), len(want))
+		}
+	}
 }

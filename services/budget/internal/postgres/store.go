@@ -212,7 +212,6 @@ func (s *Store) known(ctx context.Context, ops []ledger.Op, results []Result) []
 // once is one transaction.
 func (s *Store) once(ctx context.Context, ops []ledger.Op, left []int, results []Result) error {
 	batch := &batch{Store: s, ops: ops, left: left}
-	batch.open()
 	batch.collect()
 	guessed := batch.guess()
 	batch.began = time.Now()

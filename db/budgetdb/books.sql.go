@@ -13,7 +13,7 @@ import (
 )
 
 const exportEntries = `-- name: ExportEntries :many
-select l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref)::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
+select l.occurred_at, b.transaction_ids[l.ref]::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move / 10]::text as from_account,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move % 10]::text as to_account,
     l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
@@ -37,7 +37,7 @@ from (select r.budget_id, r.window_start, r.occurred_at, r.batch_id, coalesce(r.
         order by x.budget_id, x.window_start, x.occurred_at
         fetch first ($8::integer) rows with ties)) p) r) l
 join fulcrum.ledger_batches b on b.tenant_id = $1 and b.occurred_at = l.occurred_at and b.id = l.batch_id
-where (l.budget_id, l.window_start, l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref), l.line)
+where (l.budget_id, l.window_start, l.occurred_at, b.transaction_ids[l.ref], l.line)
     > ($5::text, $6::timestamptz, $7::timestamptz, $9::uuid, $10::smallint)
 order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
 limit $8::integer

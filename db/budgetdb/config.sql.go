@@ -59,7 +59,7 @@ func (q *Queries) BundleVersions(ctx context.Context) ([]BundleVersionsRow, erro
 }
 
 const ensureLedgerPartitions = `-- name: EnsureLedgerPartitions :exec
-select fulcrum.ensure_partitions('fulcrum.ledger_batches'), fulcrum.ensure_partitions('fulcrum.ledger_postings')
+select fulcrum.ensure_ledger_partitions()
 `
 
 func (q *Queries) EnsureLedgerPartitions(ctx context.Context) error {

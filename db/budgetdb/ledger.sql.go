@@ -182,9 +182,8 @@ func (q *Queries) InsertAlikePostings(ctx context.Context, arg InsertAlikePostin
 
 const insertBatches = `-- name: InsertBatches :exec
 insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
-select k.tenant_id, $1::timestamptz, $2::uuid,
-    case when $3::boolean then ($4::uuid[])[k.place:k.place] else ($4::uuid[])[k.first:k.last] end,
-    case when $3::boolean then ($5::text[])[k.place:k.place] else ($5::text[])[k.first:k.last] end, ($6::uuid[])[k.first:k.last]
+select k.tenant_id, $1::timestamptz, $2::uuid, ($3::uuid[])[k.first:k.last],
+    case when $4::boolean then ($5::text[])[k.place:k.place] else ($5::text[])[k.first:k.last] end, ($6::uuid[])[k.first:k.last]
 from (select generate_series(1, cardinality($7::uuid[])) as place, unnest($7::uuid[]) as tenant_id,
         unnest($8::integer[]) as first, unnest($9::integer[]) as last) k
 `
@@ -192,8 +191,8 @@ from (select generate_series(1, cardinality($7::uuid[])) as place, unnest($7::uu
 type InsertBatchesParams struct {
 	OccurredAt     time.Time
 	ID             uuid.UUID
-	OfOneKind      bool
 	TransactionIds []uuid.UUID
+	OfOneKind      bool
 	Kinds          []string
 	ReservationIds []uuid.UUID
 	TenantIds      []uuid.UUID
@@ -202,14 +201,13 @@ type InsertBatchesParams struct {
 }
 
 // One row a tenant: its transactions are the elements from first to last. If all of
-// each tenant are of one kind, kinds has one element a tenant, and so have ids: those
-// of its others count up from it.
+// each tenant are of one kind, kinds has one element a tenant.
 func (q *Queries) InsertBatches(ctx context.Context, arg InsertBatchesParams) error {
 	_, err := q.db.Exec(ctx, insertBatches,
 		arg.OccurredAt,
 		arg.ID,
-		arg.OfOneKind,
 		arg.TransactionIds,
+		arg.OfOneKind,
 		arg.Kinds,
 		arg.ReservationIds,
 		arg.TenantIds,

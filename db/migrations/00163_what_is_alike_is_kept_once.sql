@@ -1,8 +1,7 @@
 -- +goose Up
 -- The lines of a batch of holds are alike: each the next transaction's, between the
--- same accounts. What is alike is kept once: ids that count up as the first one,
--- and of other arrays one element for all. Rows that have an element for each line,
--- as all had before, are read the same. The release before reads both in the views;
+-- same accounts. What is alike is kept once: of an array one element for all. Rows
+-- that have an element for each line, as all had before, are read the same. The release before reads both in the views;
 -- its export of entries, which reads the tables, fails at a row that is kept once.
 alter table fulcrum.ledger_postings add column entries integer;
 comment on column fulcrum.ledger_postings.entries is 'how many lines the row has, when an array of one element stands for all of them; null when refs, lines and moves have an element for each';
@@ -10,12 +9,11 @@ comment on column fulcrum.ledger_postings.refs is 'of each line: the place of it
 comment on column fulcrum.ledger_postings.lines is 'of each line: its number within its transaction, which goes over all its windows; or one element for all';
 comment on column fulcrum.ledger_postings.moves is 'of each line, or one element for all: ten times the account it takes from, and the one it gives to. 1 available, 2 held, 3 spent, 4 overage, 5 suspense, 6 external';
 comment on column fulcrum.ledger_postings.cost_nano is 'of each line, or one element for all; empty, as of the other units, when all are 0';
-comment on column fulcrum.ledger_batches.transaction_ids is 'one element: the first one''s, and the others count up from it (fulcrum.transaction_id); else of each';
 comment on column fulcrum.ledger_batches.kinds is 'one element: the same for all; else of each';
 
 drop policy sane on fulcrum.ledger_batches;
 create policy sane on fulcrum.ledger_batches as restrictive to fulcrum_app using (true) with check (
-    cardinality(reservation_ids) > 0 and array[1, cardinality(reservation_ids)] @> array[cardinality(transaction_ids), cardinality(kinds)]
+    cardinality(transaction_ids) > 0 and cardinality(reservation_ids) = cardinality(transaction_ids) and cardinality(kinds) in (1, cardinality(transaction_ids))
     and '' < all (kinds));
 drop policy sane on fulcrum.ledger_postings;
 create policy sane on fulcrum.ledger_postings as restrictive to fulcrum_app using (true) with check (
@@ -25,20 +23,13 @@ create policy sane on fulcrum.ledger_postings as restrictive to fulcrum_app usin
     and 12 <= all (moves) and 61 >= all (moves)
     and 0 <= all (cost_nano) and 0 <= all (total_tokens) and 0 <= all (input_tokens) and 0 <= all (output_tokens) and 0 <= all (llm_calls) and 0 <= all (tool_calls) and 0 <= all (seconds));
 
--- The id of the batch's transaction at that place, from 1: its last four bytes count.
-create function fulcrum.transaction_id(ids uuid[], place integer) returns uuid
-    language sql immutable parallel safe
-    return coalesce(ids[place], (left(ids[1]::text, 28) || lpad(to_hex((('x' || right(ids[1]::text, 8))::bit(32)::bigint + place - 1) & 4294967295), 8, '0'))::uuid);
-grant execute on function fulcrum.transaction_id(uuid[], integer) to fulcrum_app;
-
 create or replace view fulcrum.ledger_transactions with (security_invoker = true) as
-    select t.tenant_id, fulcrum.transaction_id(t.transaction_ids, t.place) as id, t.occurred_at, coalesce(t.kind, t.kinds[1]) as kind,
-        nullif(t.reservation_id, '00000000-0000-0000-0000-000000000000'::uuid) as reservation_id
-    from (select b.tenant_id, b.transaction_ids, b.occurred_at, b.kinds, generate_subscripts(b.reservation_ids, 1) as place, unnest(b.kinds) as kind, unnest(b.reservation_ids) as reservation_id
+    select t.tenant_id, t.id, t.occurred_at, coalesce(t.kind, t.kinds[1]) as kind, nullif(t.reservation_id, '00000000-0000-0000-0000-000000000000'::uuid) as reservation_id
+    from (select b.tenant_id, unnest(b.transaction_ids) as id, b.occurred_at, b.kinds, unnest(b.kinds) as kind, unnest(b.reservation_ids) as reservation_id
         from fulcrum.ledger_batches b) t;
 create or replace view fulcrum.ledger_entries with (security_invoker = true) as
     select e.tenant_id, e.budget_id, e.window_start, e.occurred_at,
-        (select fulcrum.transaction_id(b.transaction_ids, e.ref) from fulcrum.ledger_batches b where b.tenant_id = e.tenant_id and b.occurred_at = e.occurred_at and b.id = e.batch_id) as transaction_id,
+        (select b.transaction_ids[e.ref] from fulcrum.ledger_batches b where b.tenant_id = e.tenant_id and b.occurred_at = e.occurred_at and b.id = e.batch_id) as transaction_id,
         e.line,
         (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[e.move / 10] as from_account,
         (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[e.move % 10] as to_account,
@@ -69,9 +60,8 @@ create or replace view fulcrum.ledger_entries with (security_invoker = true) as
 alter table fulcrum.ledger_batches no force row level security;
 alter table fulcrum.ledger_postings no force row level security;
 update fulcrum.ledger_batches b
-set transaction_ids = array(select fulcrum.transaction_id(b.transaction_ids, i) from generate_series(1, cardinality(b.reservation_ids)) i order by i),
-    kinds = case when cardinality(b.kinds) = 1 then array_fill(b.kinds[1], array[cardinality(b.reservation_ids)]) else b.kinds end
-where cardinality(b.reservation_ids) > least(cardinality(b.transaction_ids), cardinality(b.kinds));
+set kinds = array_fill(b.kinds[1], array[cardinality(b.transaction_ids)])
+where cardinality(b.kinds) < cardinality(b.transaction_ids);
 update fulcrum.ledger_postings p
 set refs = case when cardinality(p.refs) = 1 then array(select generate_series(p.refs[1], p.refs[1] + p.entries - 1)) else p.refs end,
     lines = case when cardinality(p.lines) = 1 then array_fill(p.lines[1], array[p.entries]) else p.lines end,
@@ -80,7 +70,6 @@ set refs = case when cardinality(p.refs) = 1 then array(select generate_series(p
 where p.entries > 1;
 alter table fulcrum.ledger_batches force row level security;
 alter table fulcrum.ledger_postings force row level security;
-drop function fulcrum.transaction_id(uuid[], integer);
 drop policy sane on fulcrum.ledger_postings;
 create policy sane on fulcrum.ledger_postings as restrictive to fulcrum_app using (true) with check (
     cardinality(refs) > 0 and cardinality(lines) = cardinality(refs) and cardinality(moves) = cardinality(refs)
@@ -92,7 +81,6 @@ create policy sane on fulcrum.ledger_batches as restrictive to fulcrum_app using
     cardinality(transaction_ids) > 0 and cardinality(kinds) = cardinality(transaction_ids) and cardinality(reservation_ids) = cardinality(transaction_ids)
     and '' < all (kinds));
 comment on column fulcrum.ledger_batches.kinds is null;
-comment on column fulcrum.ledger_batches.transaction_ids is null;
 comment on column fulcrum.ledger_postings.moves is 'of each line: ten times the account it takes from, and the one it gives to. 1 available, 2 held, 3 spent, 4 overage, 5 suspense, 6 external';
 comment on column fulcrum.ledger_postings.lines is 'of each line: its number within its transaction, which goes over all its windows';
 comment on column fulcrum.ledger_postings.cost_nano is 'of each line; empty, as of the other units, when all are 0';

@@ -2,7 +2,7 @@
 -- One page in the order of the postings' primary key, then of transaction and
 -- line: that needs no other index. It asks for as many postings as lines, and for
 -- all that share the last one's place.
-select l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref)::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
+select l.occurred_at, b.transaction_ids[l.ref]::uuid as transaction_id, l.line::smallint as line, b.kinds[least(l.ref, cardinality(b.kinds))]::text as kind, l.budget_id, l.window_start,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move / 10]::text as from_account,
     (array['available', 'held', 'spent', 'overage', 'suspense', 'external'])[l.move % 10]::text as to_account,
     l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds, b.reservation_ids[l.ref]::uuid as reservation_id
@@ -26,7 +26,7 @@ from (select r.budget_id, r.window_start, r.occurred_at, r.batch_id, coalesce(r.
         order by x.budget_id, x.window_start, x.occurred_at
         fetch first (@lim::integer) rows with ties)) p) r) l
 join fulcrum.ledger_batches b on b.tenant_id = @tenant_id and b.occurred_at = l.occurred_at and b.id = l.batch_id
-where (l.budget_id, l.window_start, l.occurred_at, fulcrum.transaction_id(b.transaction_ids, l.ref), l.line)
+where (l.budget_id, l.window_start, l.occurred_at, b.transaction_ids[l.ref], l.line)
     > (@after_budget::text, @after_start::timestamptz, @after_at::timestamptz, @after_transaction::uuid, @after_line::smallint)
 order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
 limit @lim::integer;

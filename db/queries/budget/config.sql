@@ -6,7 +6,7 @@ select b.version, b.content from fulcrum.config_bundles b
 where b.tenant_id = @tenant_id and b.kind = 'budgets';
 
 -- name: EnsureLedgerPartitions :exec
-select fulcrum.ensure_partitions('fulcrum.ledger_batches'), fulcrum.ensure_partitions('fulcrum.ledger_postings');
+select fulcrum.ensure_ledger_partitions();
 
 -- name: PlanForBatches :exec
 -- For this transaction: every statement of a batch is a handful of key lookups,

@@ -1,10 +1,8 @@
 -- name: InsertBatches :exec
 -- One row a tenant: its transactions are the elements from first to last. If all of
--- each tenant are of one kind, kinds has one element a tenant, and so have ids: those
--- of its others count up from it.
+-- each tenant are of one kind, kinds has one element a tenant.
 insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids)
-select k.tenant_id, @occurred_at::timestamptz, @id::uuid,
-    case when @of_one_kind::boolean then (@transaction_ids::uuid[])[k.place:k.place] else (@transaction_ids::uuid[])[k.first:k.last] end,
+select k.tenant_id, @occurred_at::timestamptz, @id::uuid, (@transaction_ids::uuid[])[k.first:k.last],
     case when @of_one_kind::boolean then (@kinds::text[])[k.place:k.place] else (@kinds::text[])[k.first:k.last] end, (@reservation_ids::uuid[])[k.first:k.last]
 from (select generate_series(1, cardinality(@tenant_ids::uuid[])) as place, unnest(@tenant_ids::uuid[]) as tenant_id,
         unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;

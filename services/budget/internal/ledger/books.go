@@ -97,8 +97,9 @@ type Writes struct {
 	Spend        []Spend
 	Events       []Event
 
-	postings []Posting                // see PostingsOf
-	numbered map[uuid.UUID]*numbering // the transactions of each tenant
+	postings []Posting           // see PostingsOf
+	numbered map[uuid.UUID]int32 // transactions of each tenant
+	lastID   uuid.UUID           // of a transaction
 }
 
 // Answer is what an op did. Which fields are set depends on the op.

@@ -41,8 +41,7 @@ const (
 )
 
 // Transaction is one movement of the ledger, with its cause. A batch numbers
-// those of each tenant from 1, in the order in which they happened, and their ids
-// count up alike.
+// those of each tenant from 1, in the order in which they happened.
 type Transaction struct {
 	Tenant, ID  uuid.UUID
 	Kind        string
@@ -75,29 +74,27 @@ type posting struct {
 	line int16
 }
 
-// numbering gives the transactions of one tenant their ids: they count up from
-// the first, which is random (RFC 9562, section 6.2, method 2).
-type numbering struct {
-	first uuid.UUID
-	n     int32 // so far
+func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting {
+	id := b.Writes.nextID()
+	b.Writes.Transactions = append(b.Writes.Transactions, Transaction{tenant, id, kind, reservation})
+	if b.Writes.numbered == nil {
+		b.Writes.numbered = make(map[uuid.UUID]int32)
+	}
+	b.Writes.numbered[tenant]++
+	return &posting{id: id, ref: b.Writes.numbered[tenant]}
 }
 
-func (b *Books) transaction(tenant, reservation uuid.UUID, kind string) *posting {
-	if b.Writes.numbered == nil {
-		b.Writes.numbered = make(map[uuid.UUID]*numbering)
+// nextID is a fresh id: those of a batch count up from the first, which is random
+// (RFC 9562, section 6.2, method 2).
+func (w *Writes) nextID() uuid.UUID {
+	if w.lastID == uuid.Nil {
+		w.lastID = uuid.Must(uuid.NewV7())
+		w.lastID[12] &= 0x7f // room to count
+		return w.lastID
 	}
-	of := b.Writes.numbered[tenant]
-	if of == nil {
-		of = &numbering{first: uuid.Must(uuid.NewV7())}
-		of.first[12] &= 0x7f // room to count
-		b.Writes.numbered[tenant] = of
-	}
-	of.n++
-	id := of.first
-	count := id[12:]
-	binary.BigEndian.PutUint32(count, binary.BigEndian.Uint32(count)+uint32(of.n-1))
-	b.Writes.Transactions = append(b.Writes.Transactions, Transaction{tenant, id, kind, reservation})
-	return &posting{id: id, ref: of.n}
+	count := w.lastID[12:]
+	binary.BigEndian.PutUint32(count, binary.BigEndian.Uint32(count)+1)
+	return w.lastID
 }
 
 // post writes one line of a window, unless nothing moves.

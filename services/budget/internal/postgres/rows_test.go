@@ -30,6 +30,7 @@ func TestTheDatabaseTakesNoRowOfTheLedgerThatCannotBe(t *testing.T) {
 	const moved = `insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, refs, lines, moves, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, cost_nano)
 		select $1, 'all', 'epoch', now(), gen_random_uuid(), '{1}', '{0}', `
 	const batch = `insert into fulcrum.ledger_batches (tenant_id, occurred_at, id, transaction_ids, kinds, reservation_ids) select $1, now(), gen_random_uuid(), array[$1::uuid], `
+	two := strings.Replace(batch, "array[$1::uuid]", "array[$1::uuid, $1::uuid]", 1)
 	const alike = `insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, moves, lines, refs, cost_nano, entries)
 		select $1, 'all', 'epoch', now(), gen_random_uuid(), '{}', '{}', '{}', '{}', '{}', '{}', '{12}', `
 	for name, tt := range map[string]struct {
@@ -67,8 +68,9 @@ func TestTheDatabaseTakesNoRowOfTheLedgerThatCannotBe(t *testing.T) {
 		"three lines with two numbers":          {alike + `'{0,1}', '{1}', '{5}', 3`, "sane"},
 		"a row of no lines":                     {alike + `'{0}', '{1}', '{5}', 0`, "sane"},
 		"two lines, one number, as of before":   {alike + `'{0}', '{1,2}', '{5,6}', null`, "sane"},
-		"two causes of one kind":                {batch + `'{hold}', array[$1::uuid, $1::uuid]`, ""},
-		"three causes of two kinds":             {batch + `'{hold,settle}', array[$1::uuid, $1::uuid, $1::uuid]`, "sane"},
+		"two transactions of one kind":          {two + `'{hold}', array[$1::uuid, $1::uuid]`, ""},
+		"two transactions of three kinds":       {two + `'{hold,settle,hold}', array[$1::uuid, $1::uuid]`, "sane"},
+		"two transactions of one cause":         {two + `'{hold}', array[$1::uuid]`, "sane"},
 		"a batch":                               {batch + `'{hold}', array[$1::uuid]`, ""},
 		"a batch without a kind":                {batch + `'{""}', array[$1::uuid]`, "sane"},
 		"a batch that lacks a cause":            {batch + `'{hold}', '{}'`, "sane"},

@@ -132,7 +132,7 @@ select r.id, r.created_at, r.expires_at, r.agent_id, r.envelope_id, r.model,
 from fulcrum.reservations r
 where r.tenant_id = $1 and r.expires_at > 'epoch'
   and ($2::boolean or r.expires_at > coalesce((select h.swept_until from fulcrum.hold_sweeps h where h.tenant_id = $1), '-infinity'))
-  and r.created_at <= now() - make_interval(secs => $3::double precision)
+  and ($3::double precision <= 0 or r.created_at <= now() - make_interval(secs => $3::double precision))
   and (r.expires_at, r.id) > ($4::timestamptz, $5::uuid)
   and r.budget_ids <> '{}' and ($6::text = '' or $6::text = any (r.budget_ids))
   and not exists (select from fulcrum.settlements s where s.tenant_id = $1 and s.reservation_id = r.id)
@@ -168,7 +168,8 @@ type OpenHoldsRow struct {
 }
 
 // Holds that have not ended: those that ran out before the last sweep have, or
-// should have.
+// should have. However young, if no age is asked for: a hold that was decided from
+// memory has the time that its batch believed in, which may be a little ahead.
 func (q *Queries) OpenHolds(ctx context.Context, arg OpenHoldsParams) ([]OpenHoldsRow, error) {
 	rows, err := q.db.Query(ctx, openHolds,
 		arg.TenantID,

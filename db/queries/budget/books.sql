@@ -33,13 +33,14 @@ limit @lim::integer;
 
 -- name: OpenHolds :many
 -- Holds that have not ended: those that ran out before the last sweep have, or
--- should have.
+-- should have. However young, if no age is asked for: a hold that was decided from
+-- memory has the time that its batch believed in, which may be a little ahead.
 select r.id, r.created_at, r.expires_at, r.agent_id, r.envelope_id, r.model,
     r.cost_nano, r.total_tokens, r.input_tokens, r.output_tokens, r.llm_calls, r.tool_calls, r.seconds, array(select x.id from unnest(r.budget_ids) x(id) order by x.id)::text[] as budget_ids
 from fulcrum.reservations r
 where r.tenant_id = @tenant_id and r.expires_at > 'epoch'
   and (@past_sweep::boolean or r.expires_at > coalesce((select h.swept_until from fulcrum.hold_sweeps h where h.tenant_id = @tenant_id), '-infinity'))
-  and r.created_at <= now() - make_interval(secs => @older_than_seconds::double precision)
+  and (@older_than_seconds::double precision <= 0 or r.created_at <= now() - make_interval(secs => @older_than_seconds::double precision))
   and (r.expires_at, r.id) > (@after_expiry::timestamptz, @after_id::uuid)
   and r.budget_ids <> '{}' and (@budget_id::text = '' or @budget_id::text = any (r.budget_ids))
   and not exists (select from fulcrum.settlements s where s.tenant_id = @tenant_id and s.reservation_id = r.id)

@@ -382,7 +382,11 @@ func TestAChangeOfPeriodResetsNothing(t *testing.T) {
 		if a := must(t, in, hold(tenant, 51)); a.Granted {
 			t.Errorf("%s: what was used is forgotten: %+v", tt.name, a)
 		}
-		if a := must(t, in, hold(tenant, 50)); !a.Granted || a.States[0].Spent != 50 {
+		used := int64(50) // what is open in the other window counts as spent in this one
+		if tt.to.GetTimeZone() == "" && time.Now().UTC().Day() == 1 {
+			used = 30 // the day and the month begin together: it is one window
+		}
+		if a := must(t, in, hold(tenant, 50)); !a.Granted || a.States[0].Spent != used || a.States[0].Held != 100-used || a.States[0].Remaining != 0 {
 			t.Errorf("%s: what is left is not granted: %+v", tt.name, a)
 		}
 		must(t, in, settle(open.Ref, 20))

@@ -1,8 +1,9 @@
 -- +goose Up
 -- The lines of a batch of holds are alike: each the next transaction's, between the
 -- same accounts. What is alike is kept once: of an array one element for all. Rows
--- that have an element for each line, as all had before, are read the same. The release before reads both in the views;
--- its export of entries, which reads the tables, fails at a row that is kept once.
+-- that have an element for each line, as all had before, are read the same. The
+-- release before reads both in the views; its export of entries, which reads the
+-- tables, fails at a row that is kept once.
 alter table fulcrum.ledger_postings add column entries integer;
 comment on column fulcrum.ledger_postings.entries is 'how many lines the row has, when an array of one element stands for all of them; null when refs, lines and moves have an element for each';
 comment on column fulcrum.ledger_postings.refs is 'of each line: the place of its transaction in the batch. One element: the first line''s, and the others count up from it';

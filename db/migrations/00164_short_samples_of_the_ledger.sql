@@ -1,7 +1,7 @@
 -- +goose Up
 -- Once a minute autovacuum reads a sample of a table that grew by a tenth, and works
 -- out for each column which values are common, of arrays for each element. Under ten
--- thousand holds a second that took a processor for one and a half seconds, in which
+-- thousand holds a second that took half a second to 1.3 seconds, in which
 -- batches waited 30 to 60 ms. No query of these tables asks by anything but their
 -- keys: of those a tenth of the usual sample does, and of the other columns none.
 alter table fulcrum.ledger_batches

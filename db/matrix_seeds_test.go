@@ -16,7 +16,8 @@ func seeds(table string, tenant uuid.UUID, n int) map[string]string {
 	case "fulcrum.budget_windows":
 		return map[string]string{"budget_id": fmt.Sprintf("'budget-%d'", n), "window_start": "'2026-01-01'", "window_end": "'2026-02-01'", "config_version": "1", "mode": "1"}
 	case "fulcrum.reservations":
-		return map[string]string{"id": id(table, tenant, n), "request_hash": "sha256('')", "created_at": "'2026-01-01'", "expires_at": "'2026-01-02'"}
+		return map[string]string{"id": id(table, tenant, n), "request_hash": "sha256('')", "created_at": "'2026-01-01'", "expires_at": "'2026-01-02'",
+			"cost_nano": "1", "posted": "false", "budget_ids": "array['b']", "window_starts": "array['2026-01-01'::timestamptz]"}
 	case "fulcrum.ledger_batches":
 		return map[string]string{"transaction_ids": "array[" + id(table, tenant, n) + "]", "kinds": "array['hold']", "reservation_ids": "array[" + id(table, tenant, n) + "]"}
 	case "fulcrum.ledger_postings":

@@ -126,6 +126,91 @@ func (q *Queries) ExportEntries(ctx context.Context, arg ExportEntriesParams) ([
 	return items, nil
 }
 
+const exportHolds = `-- name: ExportHolds :many
+select r.created_at as occurred_at, r.id as transaction_id, coalesce(l.line, -1)::smallint as line, coalesce(l.budget_id, '')::text as budget_id, coalesce(l.window_start, 'epoch')::timestamptz as window_start,
+    coalesce(l.cost_nano, 0)::bigint as cost_nano, coalesce(l.total_tokens, 0)::bigint as total_tokens, coalesce(l.input_tokens, 0)::bigint as input_tokens, coalesce(l.output_tokens, 0)::bigint as output_tokens, coalesce(l.llm_calls, 0)::bigint as llm_calls, coalesce(l.tool_calls, 0)::bigint as tool_calls, coalesce(l.seconds, 0)::bigint as seconds
+from (select x.id, x.created_at from fulcrum.reservations x
+    where x.tenant_id = $1 and x.id >= $2::uuid and not x.posted
+      and x.created_at >= $3::timestamptz and x.created_at < $4::timestamptz and ($5::text = '' or $5::text = any (x.budget_ids))
+    order by x.id
+    limit (1 + $6::integer)) r
+left join lateral (
+    select h.line, h.budget_id, h.window_start, h.cost_nano, h.total_tokens, h.input_tokens, h.output_tokens, h.llm_calls, h.tool_calls, h.seconds
+    from fulcrum.ledger_holds h
+    where h.tenant_id = $1 and h.transaction_id = r.id and ($5::text = '' or h.budget_id = $5::text)) l on true
+where (r.id, coalesce(l.line, -1)) > ($2::uuid, $7::smallint)
+order by r.id, line
+limit $6::integer
+`
+
+type ExportHoldsParams struct {
+	TenantID  uuid.UUID
+	AfterID   uuid.UUID
+	Since     time.Time
+	Until     time.Time
+	Account   string
+	Lim       int32
+	AfterLine int16
+}
+
+type ExportHoldsRow struct {
+	OccurredAt    time.Time
+	TransactionID uuid.UUID
+	Line          int16
+	BudgetID      string
+	WindowStart   time.Time
+	CostNano      int64
+	TotalTokens   int64
+	InputTokens   int64
+	OutputTokens  int64
+	LlmCalls      int64
+	ToolCalls     int64
+	Seconds       int64
+}
+
+// The lines of holds that are their own entries, in the order of their primary key,
+// then of line: at least as many holds as lines. A hold that moves nothing has the line -1.
+func (q *Queries) ExportHolds(ctx context.Context, arg ExportHoldsParams) ([]ExportHoldsRow, error) {
+	rows, err := q.db.Query(ctx, exportHolds,
+		arg.TenantID,
+		arg.AfterID,
+		arg.Since,
+		arg.Until,
+		arg.Account,
+		arg.Lim,
+		arg.AfterLine,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ExportHoldsRow
+	for rows.Next() {
+		var i ExportHoldsRow
+		if err := rows.Scan(
+			&i.OccurredAt,
+			&i.TransactionID,
+			&i.Line,
+			&i.BudgetID,
+			&i.WindowStart,
+			&i.CostNano,
+			&i.TotalTokens,
+			&i.InputTokens,
+			&i.OutputTokens,
+			&i.LlmCalls,
+			&i.ToolCalls,
+			&i.Seconds,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const openHolds = `-- name: OpenHolds :many
 select r.id, r.created_at, r.expires_at, r.agent_id, r.envelope_id, r.model,
     r.cost_nano, r.total_tokens, r.input_tokens, r.output_tokens, r.llm_calls, r.tool_calls, r.seconds, array(select x.id from unnest(r.budget_ids) x(id) order by x.id)::text[] as budget_ids

@@ -13,12 +13,11 @@ import (
 )
 
 const checkWindows = `-- name: CheckWindows :many
-select w.budget_id, w.window_start, array[w.cost_nano_held, w.cost_nano_spent, w.cost_nano_over, w.total_tokens_held, w.total_tokens_spent, w.total_tokens_over, w.input_tokens_held, w.input_tokens_spent, w.input_tokens_over, w.output_tokens_held, w.output_tokens_spent, w.output_tokens_over, w.llm_calls_held, w.llm_calls_spent, w.llm_calls_over, w.tool_calls_held, w.tool_calls_spent, w.tool_calls_over, w.seconds_held, w.seconds_spent, w.seconds_over,
+(select w.budget_id, w.window_start, array[w.cost_nano_held, w.cost_nano_spent, w.cost_nano_over, w.total_tokens_held, w.total_tokens_spent, w.total_tokens_over, w.input_tokens_held, w.input_tokens_spent, w.input_tokens_over, w.output_tokens_held, w.output_tokens_spent, w.output_tokens_over, w.llm_calls_held, w.llm_calls_spent, w.llm_calls_over, w.tool_calls_held, w.tool_calls_spent, w.tool_calls_over, w.seconds_held, w.seconds_spent, w.seconds_over,
         case when w.mode = 4 then w.cost_nano_limit else 0 end]::bigint[] as counters,
-    coalesce(c.sums, '{}')::bigint[] as kept, s.newer::bigint[] as newer
+    case when $1::boolean then '{}' else coalesce(c.posted, '{}') end::bigint[] as kept, s.newer::bigint[] as newer, coalesce(c.held, '{}')::bigint[] as held
 from fulcrum.budget_windows w
-left join fulcrum.ledger_checks c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
-    and cardinality(c.sums) = 22 and not $1::boolean
+left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
@@ -44,15 +43,18 @@ cross join lateral (
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
     from (select e.from_account, e.to_account, sum(e.cost_nano) as cost_nano, sum(e.total_tokens) as total_tokens, sum(e.input_tokens) as input_tokens, sum(e.output_tokens) as output_tokens, sum(e.llm_calls) as llm_calls, sum(e.tool_calls) as tool_calls, sum(e.seconds) as seconds
-        from fulcrum.ledger_entries e
+        from fulcrum.ledger_posted e
         where e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start
-          and e.occurred_at >= coalesce(c.through, '-infinity')
+          and e.occurred_at >= case when $1::boolean then '-infinity' else coalesce(c.through, '-infinity') end
         group by e.from_account, e.to_account) m) s
 where w.tenant_id = $2 and w.updated_at >= $3
   and (w.budget_id, w.window_start) > ($4::text, $5::timestamptz)
   and ($6::text = '' or w.budget_id = $6::text)
 order by w.budget_id, w.window_start
-limit $7
+limit $7)
+union all
+(select h.budget_id, h.window_start, '{}', '{}', '{}', h.held
+from fulcrum.held_between($2, $6::text, coalesce((select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $2), 'epoch'), 'infinity') h)
 `
 
 type CheckWindowsParams struct {
@@ -71,11 +73,14 @@ type CheckWindowsRow struct {
 	Counters    []int64
 	Kept        []int64
 	Newer       []int64
+	Held        []int64
 }
 
 // Counters beside the sums of their entries, in one snapshot, for windows of a
-// tenant in key order: kept is what was added up before, newer the rest. A
-// recount trusts nothing that was kept.
+// tenant in key order: kept is what was added up before, newer the rest; and the
+// same of holds that are their own entries. A recount trusts nothing that was kept
+// of postings; holds were recounted before it (ReplaceHeld). After the windows come
+// the newest holds of all windows that had some, without counters.
 func (q *Queries) CheckWindows(ctx context.Context, arg CheckWindowsParams) ([]CheckWindowsRow, error) {
 	rows, err := q.db.Query(ctx, checkWindows,
 		arg.Recount,
@@ -99,6 +104,7 @@ func (q *Queries) CheckWindows(ctx context.Context, arg CheckWindowsParams) ([]C
 			&i.Counters,
 			&i.Kept,
 			&i.Newer,
+			&i.Held,
 		); err != nil {
 			return nil, err
 		}
@@ -142,15 +148,34 @@ func (q *Queries) ClearDifferences(ctx context.Context, arg ClearDifferencesPara
 	return err
 }
 
+const keepHeld = `-- name: KeepHeld :exec
+insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
+select $1, h.budget_id, h.window_start, h.held
+from fulcrum.held_between($1, '', $2::timestamptz, $3::timestamptz) h
+on conflict (tenant_id, budget_id, window_start) do update
+set held = array[t.held[1] + excluded.held[1], t.held[2] + excluded.held[2], t.held[3] + excluded.held[3], t.held[4] + excluded.held[4], t.held[5] + excluded.held[5], t.held[6] + excluded.held[6], t.held[7] + excluded.held[7]]
+`
+
+type KeepHeldParams struct {
+	TenantID uuid.UUID
+	Since    time.Time
+	Until    time.Time
+}
+
+// Adds up the holds of a span that no transaction writes to any more.
+func (q *Queries) KeepHeld(ctx context.Context, arg KeepHeldParams) error {
+	_, err := q.db.Exec(ctx, keepHeld, arg.TenantID, arg.Since, arg.Until)
+	return err
+}
+
 const keepSums = `-- name: KeepSums :exec
-insert into fulcrum.ledger_checks as t (tenant_id, budget_id, window_start, through, sums)
+insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, through, posted)
 select w.tenant_id, w.budget_id, w.window_start, $1::timestamptz,
     array(select coalesce(k.n, 0) + x.n from unnest(s.newer) with ordinality x(n, i)
-          left join unnest(c.sums) with ordinality k(n, i) on k.i = x.i order by x.i)
+          left join unnest(c.posted) with ordinality k(n, i) on k.i = x.i order by x.i)
 from (select unnest($2::text[]) as budget_id, unnest($3::timestamptz[]) as window_start) w0
 join fulcrum.budget_windows w on w.tenant_id = $4 and w.budget_id = w0.budget_id and w.window_start = w0.window_start
-left join fulcrum.ledger_checks c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
-    and cardinality(c.sums) = 22
+left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
@@ -176,13 +201,13 @@ cross join lateral (
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
     from (select e.from_account, e.to_account, sum(e.cost_nano) as cost_nano, sum(e.total_tokens) as total_tokens, sum(e.input_tokens) as input_tokens, sum(e.output_tokens) as output_tokens, sum(e.llm_calls) as llm_calls, sum(e.tool_calls) as tool_calls, sum(e.seconds) as seconds
-        from fulcrum.ledger_entries e
+        from fulcrum.ledger_posted e
         where e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start
           and e.occurred_at >= coalesce(c.through, '-infinity') and e.occurred_at < $1::timestamptz
         group by e.from_account, e.to_account) m) s
 where w.tenant_id = $4 and coalesce(c.through, '-infinity') < $1::timestamptz
-on conflict (tenant_id, budget_id, window_start) do update set through = excluded.through, sums = excluded.sums
-where t.through < excluded.through or cardinality(t.sums) < 22
+on conflict (tenant_id, budget_id, window_start) do update set through = excluded.through, posted = excluded.posted
+where t.through < excluded.through
 `
 
 type KeepSumsParams struct {
@@ -201,6 +226,35 @@ func (q *Queries) KeepSums(ctx context.Context, arg KeepSumsParams) error {
 		arg.WindowStarts,
 		arg.TenantID,
 	)
+	return err
+}
+
+const lockHeld = `-- name: LockHeld :one
+insert into fulcrum.ledger_sums_of_holds as k (tenant_id) values ($1)
+on conflict (tenant_id) do update set through = k.through
+returning through
+`
+
+// The moment before which a tenant's holds are added up. Whoever adds up more has
+// it locked until he is done.
+func (q *Queries) LockHeld(ctx context.Context, tenantID uuid.UUID) (time.Time, error) {
+	row := q.db.QueryRow(ctx, lockHeld, tenantID)
+	var through time.Time
+	err := row.Scan(&through)
+	return through, err
+}
+
+const moveHeld = `-- name: MoveHeld :exec
+update fulcrum.ledger_sums_of_holds set through = $1::timestamptz where tenant_id = $2
+`
+
+type MoveHeldParams struct {
+	Through  time.Time
+	TenantID uuid.UUID
+}
+
+func (q *Queries) MoveHeld(ctx context.Context, arg MoveHeldParams) error {
+	_, err := q.db.Exec(ctx, moveHeld, arg.Through, arg.TenantID)
 	return err
 }
 
@@ -270,12 +324,35 @@ func (q *Queries) NoteDifferences(ctx context.Context, arg NoteDifferencesParams
 }
 
 const patiently = `-- name: Patiently :exec
-select set_config('statement_timeout', '10min', true)
+select set_config('statement_timeout', '10min', true), set_config('lock_timeout', '10min', true)
 `
 
-// For this transaction: a recount may read everything a tenant ever did.
+// For this transaction: a recount may read everything a tenant ever did, and waits
+// for another instance's.
 func (q *Queries) Patiently(ctx context.Context) error {
 	_, err := q.db.Exec(ctx, patiently)
+	return err
+}
+
+const replaceHeld = `-- name: ReplaceHeld :exec
+insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
+select $1, coalesce(h.budget_id, c.budget_id), coalesce(h.window_start, c.window_start), coalesce(h.held, array_fill(0::bigint, array[7]))
+from fulcrum.held_between($1, $2::text, '-infinity', $3::timestamptz) h
+full join (select x.budget_id, x.window_start, x.held from fulcrum.ledger_sums x
+    where x.tenant_id = $1 and ($2::text = '' or x.budget_id = $2::text)) c on c.budget_id = h.budget_id collate "C" and c.window_start = h.window_start
+where coalesce(h.held, array_fill(0::bigint, array[7])) <> coalesce(c.held, array_fill(0::bigint, array[7]))
+on conflict (tenant_id, budget_id, window_start) do update set held = excluded.held
+`
+
+type ReplaceHeldParams struct {
+	TenantID uuid.UUID
+	Account  string
+	Until    time.Time
+}
+
+// Adds up all holds anew that are older than until, of one account if it is not empty.
+func (q *Queries) ReplaceHeld(ctx context.Context, arg ReplaceHeldParams) error {
+	_, err := q.db.Exec(ctx, replaceHeld, arg.TenantID, arg.Account, arg.Until)
 	return err
 }
 

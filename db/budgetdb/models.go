@@ -30,33 +30,3 @@ type FulcrumLedgerMovement struct {
 	Actor       string
 	OccurredAt  time.Time
 }
-
-// owner: budget. Holds as they were granted; what became of one is in settlements. Only expires_at ever changes. Refusals are not stored.
-type FulcrumReservation struct {
-	TenantID uuid.UUID
-	// made by the caller; the idempotency key of the hold
-	ID           uuid.UUID
-	RequestHash  []byte
-	CostNano     int64
-	TotalTokens  int64
-	InputTokens  int64
-	OutputTokens int64
-	LlmCalls     int64
-	ToolCalls    int64
-	Seconds      int64
-	PriceVersion string
-	Team         string
-	AgentID      string
-	UserID       string
-	WorkflowID   string
-	ApiKeyID     string
-	Model        string
-	EnvelopeID   string
-	CreatedAt    time.Time
-	ExpiresAt    time.Time
-	// the budget windows it holds in, with window_starts and vias: what it charges later goes there, whenever that is
-	BudgetIds    []string
-	WindowStarts []time.Time
-	// empty: it holds in all of them. Else, for each, '' where it holds; or nothing is held there for it alone: the window stands behind the slice of that name, and is charged what the reservation is charged
-	Vias []string
-}

@@ -181,17 +181,43 @@ type FindReservationsParams struct {
 	Ids       []uuid.UUID
 }
 
+type FindReservationsRow struct {
+	TenantID     uuid.UUID
+	ID           uuid.UUID
+	RequestHash  []byte
+	CostNano     int64
+	TotalTokens  int64
+	InputTokens  int64
+	OutputTokens int64
+	LlmCalls     int64
+	ToolCalls    int64
+	Seconds      int64
+	PriceVersion string
+	Team         string
+	AgentID      string
+	UserID       string
+	WorkflowID   string
+	ApiKeyID     string
+	Model        string
+	EnvelopeID   string
+	CreatedAt    time.Time
+	ExpiresAt    time.Time
+	BudgetIds    []string
+	WindowStarts []time.Time
+	Vias         []string
+}
+
 // The lookups of a batch: each key by itself, so that no plan is ever anything
 // but one index probe a key.
-func (q *Queries) FindReservations(ctx context.Context, arg FindReservationsParams) ([]FulcrumReservation, error) {
+func (q *Queries) FindReservations(ctx context.Context, arg FindReservationsParams) ([]FindReservationsRow, error) {
 	rows, err := q.db.Query(ctx, findReservations, arg.TenantIds, arg.Ids)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []FulcrumReservation
+	var items []FindReservationsRow
 	for rows.Next() {
-		var i FulcrumReservation
+		var i FindReservationsRow
 		if err := rows.Scan(
 			&i.TenantID,
 			&i.ID,
@@ -327,17 +353,17 @@ func (q *Queries) InsertRenewals(ctx context.Context, arg InsertRenewalsParams) 
 
 const insertReservations = `-- name: InsertReservations :exec
 insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, price_version, team, agent_id, user_id, workflow_id, api_key_id, model, envelope_id, created_at, expires_at,
-    budget_ids, window_starts, vias)
+    posted, budget_ids, window_starts, vias)
 select coalesce(k.tenant_id, ($1::uuid[])[1]), k.id, k.request_hash, ($2::bigint[])[k.n * 7 + 1], ($2::bigint[])[k.n * 7 + 2], ($2::bigint[])[k.n * 7 + 3], ($2::bigint[])[k.n * 7 + 4], ($2::bigint[])[k.n * 7 + 5], ($2::bigint[])[k.n * 7 + 6], ($2::bigint[])[k.n * 7 + 7],
     coalesce(k.price_version, ''), coalesce(k.team, ''), coalesce(k.agent_id, ''), coalesce(k.user_id, ''), coalesce(k.workflow_id, ''), coalesce(k.api_key_id, ''), coalesce(k.model, ''), coalesce(k.envelope_id, ''),
-    $3::timestamptz, coalesce(k.expires_at, ($4::timestamptz[])[1]),
+    $3::timestamptz, coalesce(k.expires_at, ($4::timestamptz[])[1]), coalesce(k.posted, false),
     case when k.first is null then $5::text[] else ($5::text[])[k.first:k.last] end,
     case when k.first is null then $6::timestamptz[] else ($6::timestamptz[])[k.first:k.last] end,
     case when k.first is null then $7::text[] else ($7::text[])[k.first:k.last] end
 from (select generate_series(0, cardinality($8::uuid[]) - 1) as n, unnest($1::uuid[]) as tenant_id, unnest($8::uuid[]) as id, unnest($9::bytea[]) as request_hash,
         unnest($10::text[]) as price_version, unnest($11::text[]) as team, unnest($12::text[]) as agent_id, unnest($13::text[]) as user_id,
         unnest($14::text[]) as workflow_id, unnest($15::text[]) as api_key_id, unnest($16::text[]) as model, unnest($17::text[]) as envelope_id,
-        unnest($4::timestamptz[]) as expires_at, unnest($18::integer[]) as first, unnest($19::integer[]) as last) k
+        unnest($4::timestamptz[]) as expires_at, unnest($18::boolean[]) as posted, unnest($19::integer[]) as first, unnest($20::integer[]) as last) k
 `
 
 type InsertReservationsParams struct {
@@ -358,6 +384,7 @@ type InsertReservationsParams struct {
 	ApiKeyIds     []string
 	Models        []string
 	EnvelopeIds   []string
+	Posted        []bool
 	Firsts        []int32
 	Lasts         []int32
 }
@@ -366,7 +393,7 @@ type InsertReservationsParams struct {
 // the elements from first to last: an array less is a function less to set up
 // for the batch. What is empty in all rows is an empty array. Without firsts, all
 // rows have all parts: cutting them out of the arrays was a fifth of the batch's rows.
-// One tenant, or one expiry, is that of all rows.
+// One tenant, or one expiry, is that of all rows. Without posted, none is.
 func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservationsParams) error {
 	_, err := q.db.Exec(ctx, insertReservations,
 		arg.TenantIds,
@@ -386,6 +413,7 @@ func (q *Queries) InsertReservations(ctx context.Context, arg InsertReservations
 		arg.ApiKeyIds,
 		arg.Models,
 		arg.EnvelopeIds,
+		arg.Posted,
 		arg.Firsts,
 		arg.Lasts,
 	)

@@ -166,7 +166,7 @@ left join lateral (
     select case when x.occurred_at < $1::timestamptz then date_trunc('day', x.occurred_at at time zone 'UTC')::date end as day,
         sum(case when x.from_account = 'external' then x.cost_nano when x.to_account = 'external' then -x.cost_nano else 0 end) as credited,
         sum(case when x.to_account = 'spent' then x.cost_nano when x.from_account = 'spent' then -x.cost_nano else 0 end) as charged
-    from fulcrum.ledger_entries x
+    from fulcrum.ledger_posted x
     where x.tenant_id = $2 and x.budget_id = $3 and x.window_start = w.window_start and x.occurred_at >= $4::timestamptz
     group by 1) e on true
 where w.tenant_id = $2 and w.budget_id = $3

@@ -33,19 +33,19 @@ cross join lateral (
 -- the elements from first to last: an array less is a function less to set up
 -- for the batch. What is empty in all rows is an empty array. Without firsts, all
 -- rows have all parts: cutting them out of the arrays was a fifth of the batch's rows.
--- One tenant, or one expiry, is that of all rows.
+-- One tenant, or one expiry, is that of all rows. Without posted, none is.
 insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, price_version, team, agent_id, user_id, workflow_id, api_key_id, model, envelope_id, created_at, expires_at,
-    budget_ids, window_starts, vias)
+    posted, budget_ids, window_starts, vias)
 select coalesce(k.tenant_id, (@tenant_ids::uuid[])[1]), k.id, k.request_hash, (@amounts::bigint[])[k.n * 7 + 1], (@amounts::bigint[])[k.n * 7 + 2], (@amounts::bigint[])[k.n * 7 + 3], (@amounts::bigint[])[k.n * 7 + 4], (@amounts::bigint[])[k.n * 7 + 5], (@amounts::bigint[])[k.n * 7 + 6], (@amounts::bigint[])[k.n * 7 + 7],
     coalesce(k.price_version, ''), coalesce(k.team, ''), coalesce(k.agent_id, ''), coalesce(k.user_id, ''), coalesce(k.workflow_id, ''), coalesce(k.api_key_id, ''), coalesce(k.model, ''), coalesce(k.envelope_id, ''),
-    @created_at::timestamptz, coalesce(k.expires_at, (@expires_ats::timestamptz[])[1]),
+    @created_at::timestamptz, coalesce(k.expires_at, (@expires_ats::timestamptz[])[1]), coalesce(k.posted, false),
     case when k.first is null then @budget_ids::text[] else (@budget_ids::text[])[k.first:k.last] end,
     case when k.first is null then @window_starts::timestamptz[] else (@window_starts::timestamptz[])[k.first:k.last] end,
     case when k.first is null then @vias::text[] else (@vias::text[])[k.first:k.last] end
 from (select generate_series(0, cardinality(@ids::uuid[]) - 1) as n, unnest(@tenant_ids::uuid[]) as tenant_id, unnest(@ids::uuid[]) as id, unnest(@request_hashes::bytea[]) as request_hash,
         unnest(@price_versions::text[]) as price_version, unnest(@teams::text[]) as team, unnest(@agent_ids::text[]) as agent_id, unnest(@user_ids::text[]) as user_id,
         unnest(@workflow_ids::text[]) as workflow_id, unnest(@api_key_ids::text[]) as api_key_id, unnest(@models::text[]) as model, unnest(@envelope_ids::text[]) as envelope_id,
-        unnest(@expires_ats::timestamptz[]) as expires_at, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
+        unnest(@expires_ats::timestamptz[]) as expires_at, unnest(@posted::boolean[]) as posted, unnest(@firsts::integer[]) as first, unnest(@lasts::integer[]) as last) k;
 
 -- name: InsertSettlements :exec
 insert into fulcrum.settlements (tenant_id, reservation_id, late, kind, idempotency_key, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds,

@@ -132,7 +132,7 @@ left join lateral (
             sum(case when x.to_account = 'spent' then x.llm_calls else -x.llm_calls end) as llm_calls,
             sum(case when x.to_account = 'spent' then x.tool_calls else -x.tool_calls end) as tool_calls,
             sum(case when x.to_account = 'spent' then x.seconds else -x.seconds end) as seconds
-    from fulcrum.ledger_entries x
+    from fulcrum.ledger_posted x
     where x.tenant_id = k.tenant_id and x.budget_id = k.budget_id and x.window_start = o.window_start
       and x.occurred_at >= k.window_start and x.occurred_at < k.window_end and 'spent' in (x.from_account, x.to_account)) e on true
 group by k.tenant_id, k.budget_id, k.window_start;

@@ -19,6 +19,7 @@ type Line struct {
 	Kind        string
 	At          time.Time
 	Reservation uuid.UUID // uuid.Nil without one
+	OfHold      bool      // its transaction is the hold itself: those come after all others
 }
 
 // Cursor is how far an export came: the span it is of, and the last line.
@@ -32,6 +33,7 @@ type Cursor struct {
 	At          time.Time `json:"o"`
 	Transaction uuid.UUID `json:"x"`
 	Line        int16     `json:"l"`
+	Holds       bool      `json:"h,omitempty"` // all others were listed
 }
 
 // Begin is the cursor before the first line of [from, to).
@@ -41,7 +43,13 @@ func Begin(from, to time.Time, account string) Cursor {
 
 // After is the cursor after a line.
 func (c Cursor) After(l Line) Cursor {
-	c.Budget, c.Window, c.At, c.Transaction, c.Line = l.Window.Budget, l.Window.StartTime(), l.At, l.Transaction, l.Entry.Line
+	c.Budget, c.Window, c.At, c.Transaction, c.Line, c.Holds = l.Window.Budget, l.Window.StartTime(), l.At, l.Transaction, l.Entry.Line, l.OfHold
+	return c
+}
+
+// BeforeHolds is the cursor after all lines but those of holds.
+func (c Cursor) BeforeHolds() Cursor {
+	c.Holds, c.Transaction, c.Line = true, uuid.Nil, -1
 	return c
 }
 

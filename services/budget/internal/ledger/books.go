@@ -25,6 +25,10 @@ type Reservation struct {
 	ExpiresAt    time.Time
 	Parts        []WindowKey // the windows it holds in
 	Behind       []Behind    // those that stand behind slices among the Parts
+
+	// Unposted: it moves nothing but its Amounts from available to held in its
+	// Parts, which it says itself; nothing of it is posted. Not looked up again.
+	Unposted bool
 }
 
 // Kind is how a hold ended.
@@ -81,6 +85,8 @@ type Books struct {
 	Movements    map[MovementKey]*Movement
 
 	Writes Writes
+
+	overs []amount.Amounts // of hold
 }
 
 // Writes is what a batch adds to the ledger.

@@ -30,7 +30,7 @@ const (
 
 // The kinds of transactions.
 const (
-	kindHold       = "hold"
+	KindHold       = "hold"
 	kindSettle     = "settle"
 	kindRelease    = "release"
 	kindExpire     = "expire"
@@ -182,23 +182,48 @@ func (b *Books) overage(tx *posting, w *Window, was amount.Amounts) {
 // move changes a window's counters: release gives back held, charge adds to
 // spent, first out of what is released.
 func (b *Books) move(tx *posting, w *Window, hold, release, charge amount.Amounts) {
+	was := w.move(hold, release, charge)
 	hold, release, charge = w.counts(hold), w.counts(release), w.counts(charge)
-	was, debt := w.Over, w.debt()
-	w.Held, _ = w.Held.Plus(hold)
-	w.Held = w.Held.Minus(release)
-	w.Spent, _ = w.Spent.Plus(charge)
-	w.settleOver()
-	w.changed = true
-	w.owed += w.debt() - debt
-
 	purse := w.purse()
 	b.post(tx, w, purse, Held, hold)
-	if !release.IsZero() || !charge.IsZero() { // most moves are holds
+	if !release.IsZero() || !charge.IsZero() {
 		b.post(tx, w, Held, Spent, lesser(release, charge))
 		b.post(tx, w, Held, purse, release.Above(charge))
 		b.post(tx, w, purse, Spent, charge.Above(release))
 	}
 	b.overage(tx, w, was)
+}
+
+// move changes the counters alone, and returns what was over before.
+func (w *Window) move(hold, release, charge amount.Amounts) (was amount.Amounts) {
+	was, debt := w.Over, w.debt()
+	w.Held, _ = w.Held.Plus(w.counts(hold))
+	w.Held = w.Held.Minus(w.counts(release))
+	w.Spent, _ = w.Spent.Plus(w.counts(charge))
+	w.settleOver()
+	w.changed = true
+	w.owed += w.debt() - debt
+	return was
+}
+
+// hold moves a hold's amounts in each of its windows. It is its own entry in the
+// books, unless it moved what it does not say.
+func (b *Books) hold(res *Reservation, windows []*Window) {
+	res.Unposted = true
+	b.overs = b.overs[:0]
+	for _, w := range windows {
+		was := w.move(res.Amounts, amount.Amounts{}, amount.Amounts{})
+		b.overs = append(b.overs, was)
+		res.Unposted = res.Unposted && was == w.Over
+	}
+	if res.Unposted {
+		return
+	}
+	tx := b.transaction(res.Tenant, res.ID, KindHold)
+	for i, w := range windows {
+		b.post(tx, w, w.purse(), Held, w.counts(res.Amounts))
+		b.overage(tx, w, b.overs[i])
+	}
 }
 
 // purse is the account that pays for what is held and spent of a window.

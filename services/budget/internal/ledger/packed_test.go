@@ -54,7 +54,7 @@ func TestPackKnowsEveryFieldOfAReservation(t *testing.T) {
 		of    reflect.Type
 		known int
 	}{
-		{reflect.TypeFor[ledger.Reservation](), 9}, {reflect.TypeFor[catalog.Subject](), 8}, // Ancestors are never kept
+		{reflect.TypeFor[ledger.Reservation](), 10}, {reflect.TypeFor[catalog.Subject](), 8}, // Unposted and Ancestors are never kept
 		{reflect.TypeFor[ledger.WindowKey](), 3}, {reflect.TypeFor[ledger.Behind](), 2},
 	} {
 		if n := tt.of.NumField(); n != tt.known {

@@ -215,14 +215,13 @@ func (r *Reserve) hold(b *Books, windows []*Window, answer *Answer) {
 		CreatedAt: b.Now, ExpiresAt: b.Now.Add(r.TTL), Parts: make([]WindowKey, len(windows)),
 		Behind: behind(r.Tenant, r.plan.behind),
 	}
-	tx := b.transaction(r.Tenant, r.ID, kindHold)
 	for i, w := range windows {
 		res.Parts[i] = w.WindowKey
 		if unit, over := w.lacks(res.Amounts); over && w.Mode == catalog.Throttle {
 			w.ThrottledUntil = b.Now.Add(w.pace(unit, res.Amounts, b.Now))
 		}
-		b.move(tx, w, res.Amounts, amount.Amounts{}, amount.Amounts{})
 	}
+	b.hold(res, windows)
 	b.Reservations[r.Ref] = res
 	b.Writes.Reservations = append(b.Writes.Reservations, res)
 	answer.Held, answer.ExpiresAt, answer.States = true, res.ExpiresAt, states(windows, res.Amounts)

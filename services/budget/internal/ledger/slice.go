@@ -197,7 +197,7 @@ func (t *TakeSlice) Apply(b *Books) (Answer, error) {
 	b.Slices[t.Ref] = slice
 	b.Writes.Slices = append(b.Writes.Slices, slice)
 	if len(above) > 0 {
-		tx := b.transaction(t.Tenant, t.ID, kindHold)
+		tx := b.transaction(t.Tenant, t.ID, KindHold)
 		for _, w := range above {
 			b.move(tx, w, t.Own.Limits, amount.Amounts{}, amount.Amounts{})
 		}

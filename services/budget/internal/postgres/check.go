@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,7 +18,9 @@ import (
 )
 
 const (
-	pageOfWindows = 200
+	// A round reads the newest holds of all windows with each page, a recount all
+	// entries of each window.
+	pageOfWindows, pageOfRecount = 1000, 200
 	// settled is how old an entry is whose transaction has certainly ended.
 	settled = time.Minute
 )
@@ -39,48 +42,114 @@ func (s *Store) compare(ctx context.Context, tenant uuid.UUID, account string, s
 	arg := budgetdb.CheckWindowsParams{
 		TenantID: tenant, Account: account, TouchedSince: since, Recount: recount, AfterStart: calendar.Always, Lim: pageOfWindows,
 	}
-	for {
-		var rows []budgetdb.CheckWindowsRow
-		err := s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
-			q := budgetdb.New(tx)
-			if err := q.PlanForBatches(ctx); err != nil {
-				return err
-			}
-			if recount {
-				if err := q.Patiently(ctx); err != nil {
-					return err
-				}
-			}
-			now, err := q.Clock(ctx)
-			if err != nil {
-				return err
-			}
-			if rows, err = q.CheckWindows(ctx, arg); err != nil || len(rows) == 0 || recount {
-				return err
-			}
-			keep := budgetdb.KeepSumsParams{TenantID: tenant, Through: now.Add(-settled)}
-			for _, row := range rows {
-				keep.BudgetIds = append(keep.BudgetIds, row.BudgetID)
-				keep.WindowStarts = append(keep.WindowStarts, row.WindowStart)
-			}
-			return q.KeepSums(ctx, keep)
-		})
+	if recount {
+		arg.Lim = pageOfRecount
+	}
+	for again := recount; ; again = false {
+		if err := s.keepHeld(ctx, tenant, account, again); err != nil {
+			return windows, diffs, unreadable("add up holds", err)
+		}
+		page, err := s.page(ctx, arg)
 		if err != nil {
 			return windows, diffs, unreadable("check windows", err)
 		}
-		for _, row := range rows {
+		for _, row := range page.rows {
+			key := windowKey(tenant, row.BudgetID, row.WindowStart)
 			sums := row.Newer
 			for i, n := range row.Kept {
 				sums[i] += n
 			}
-			diffs = append(diffs, ledger.Differences(windowKey(tenant, row.BudgetID, row.WindowStart), row.Counters, sums)...)
+			for _, held := range [][]int64{row.Held, page.held[key]} {
+				for u, n := range held {
+					sums[u*perUnit] += n
+				}
+			}
+			diffs = append(diffs, ledger.Differences(key, row.Counters, sums)...)
 			arg.AfterBudget, arg.AfterStart = row.BudgetID, row.WindowStart
 		}
-		windows += len(rows)
-		if len(rows) < pageOfWindows {
+		windows += len(page.rows)
+		if len(page.rows) < int(arg.Lim) {
 			return windows, diffs, nil
 		}
 	}
+}
+
+// perUnit is how many counters a unit has: held, spent, over.
+const perUnit = 3
+
+// page is one of windows, as CheckWindows returns it.
+type page struct {
+	rows []budgetdb.CheckWindowsRow
+	held map[ledger.WindowKey][]int64 // newest holds, also of other windows
+}
+
+// page reads the next windows, and keeps what they add up to for the next round.
+func (s *Store) page(ctx context.Context, arg budgetdb.CheckWindowsParams) (p page, err error) {
+	err = s.db.WithTenant(ctx, arg.TenantID, func(ctx context.Context, tx db.Tx) error {
+		q := budgetdb.New(tx)
+		if err := q.PlanForBatches(ctx); err != nil {
+			return err
+		}
+		if arg.Recount {
+			if err := q.Patiently(ctx); err != nil {
+				return err
+			}
+		}
+		now, err := q.Clock(ctx)
+		if err != nil {
+			return err
+		}
+		rows, err := q.CheckWindows(ctx, arg)
+		if err != nil {
+			return err
+		}
+		n := slices.IndexFunc(rows, func(row budgetdb.CheckWindowsRow) bool { return len(row.Counters) == 0 })
+		if n < 0 {
+			n = len(rows)
+		}
+		p.rows, p.held = rows[:n], make(map[ledger.WindowKey][]int64, len(rows)-n)
+		for _, row := range rows[n:] {
+			p.held[windowKey(arg.TenantID, row.BudgetID, row.WindowStart)] = row.Held
+		}
+		if n == 0 || arg.Recount {
+			return nil
+		}
+		keep := budgetdb.KeepSumsParams{TenantID: arg.TenantID, Through: now.Add(-settled)}
+		for _, row := range p.rows {
+			keep.BudgetIds = append(keep.BudgetIds, row.BudgetID)
+			keep.WindowStarts = append(keep.WindowStarts, row.WindowStart)
+		}
+		return q.KeepSums(ctx, keep)
+	})
+	return p, err
+}
+
+// keepHeld adds up the holds of a tenant that are old enough, since the last time
+// or, of an account if it is not empty, all of them again. Instances take turns.
+func (s *Store) keepHeld(ctx context.Context, tenant uuid.UUID, account string, again bool) error {
+	return s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
+		q := budgetdb.New(tx)
+		if err := q.Patiently(ctx); err != nil {
+			return err
+		}
+		through, err := q.LockHeld(ctx, tenant)
+		if err != nil {
+			return err
+		}
+		if again {
+			if err := q.ReplaceHeld(ctx, budgetdb.ReplaceHeldParams{TenantID: tenant, Account: account, Until: through}); err != nil {
+				return err
+			}
+		}
+		now, err := q.Clock(ctx)
+		if err != nil || !now.Add(-settled).After(through) {
+			return err
+		}
+		if err := q.KeepHeld(ctx, budgetdb.KeepHeldParams{TenantID: tenant, Since: through, Until: now.Add(-settled)}); err != nil {
+			return err
+		}
+		return q.MoveHeld(ctx, budgetdb.MoveHeldParams{TenantID: tenant, Through: now.Add(-settled)})
+	})
 }
 
 // Report implements upkeep.Counters.

@@ -60,60 +60,81 @@ func TestTheJournalHasEachLineOfABatch(t *testing.T) {
 		}
 		return ops
 	}
-	var open []ledger.Op // holds that nothing has ended
+	releases := func(holds []ledger.Op) (ops []ledger.Op) {
+		for _, op := range holds {
+			ops = append(ops, &ledger.Release{Ref: op.Of(), Key: "k"})
+		}
+		return ops
+	}
+	ends := func(holds []ledger.Op) []ledger.Op {
+		ops := append(releases(holds), of(0, "a", nano(1)))
+		for n := 0; n < len(holds); n += 2 {
+			ops[n] = settle(holds[n].Of(), int64(n))
+		}
+		return ops
+	}
+	const rows = `select count(*) from fulcrum.ledger_postings where extract(epoch from occurred_at) * 1e6 > $1 and `
+	const posted = `select count(*) from fulcrum.reservations where posted`
+	flush := func(name string, fromMemory bool, ops []ledger.Op) {
+		t.Helper()
+		fast := in.fast[1].Load()
+		in.store.Plain = !fromMemory
+		results, err := in.store.Flush(t.Context(), ops)
+		if err != nil || in.fast[1].Load() > fast != fromMemory {
+			t.Fatalf("%s: %v, from memory %v", name, err, !fromMemory)
+		}
+		for i, r := range results {
+			if _, isHold := ops[i].(*ledger.Reserve); r.Err != nil || isHold && !r.Value.Held {
+				t.Fatalf("%s: %+v", name, r)
+			}
+		}
+	}
 	for _, batch := range []struct {
-		name string
-		ops  func() []ledger.Op
-		kept string // what holds of each of its rows
+		name  string
+		holds func() []ledger.Op
+		ends  func([]ledger.Op) []ledger.Op
+		kept  string // what holds of each row that their ends post
 	}{
-		{"one", func() []ledger.Op { return holds(1, func(int) *ledger.Reserve { return of(0, "a", nano(1)) }) }, `entries = 1`},
-		{"alike", func() []ledger.Op { return holds(20, func(int) *ledger.Reserve { return of(0, "a", nano(5)) }) },
+		{"one", func() []ledger.Op { return holds(1, func(int) *ledger.Reserve { return of(0, "a", nano(1)) }) }, releases, `entries = 1`},
+		{"alike", func() []ledger.Op { return holds(20, func(int) *ledger.Reserve { return of(0, "a", nano(5)) }) }, releases,
 			`entries = 20 and array[cardinality(refs), cardinality(lines), cardinality(moves), cardinality(cost_nano), cardinality(tool_calls)] = '{1,1,1,20,0}'`},
 		{"of different amounts", func() []ledger.Op {
 			return holds(20, func(i int) *ledger.Reserve {
 				return of(0, "a", amount.Amounts{amount.Cost: 5, amount.ToolCalls: int64(i)})
 			})
-		}, `entries = 20 and cardinality(refs) = 1 and cardinality(tool_calls) = 20`},
-		{"of two tenants in turns", func() []ledger.Op { return holds(20, func(i int) *ledger.Reserve { return of(i%2, "a", nano(7)) }) },
+		}, releases, `entries = 20 and cardinality(refs) = 1 and cardinality(tool_calls) = 20`},
+		{"of two tenants in turns", func() []ledger.Op { return holds(20, func(i int) *ledger.Reserve { return of(i%2, "a", nano(7)) }) }, releases,
 			`entries = 10 and refs = '{1}'`},
 		{"on two paths", func() []ledger.Op {
 			return holds(20, func(i int) *ledger.Reserve { return of(0, string("ab"[i%2]), nano(7)) })
-		},
+		}, releases,
 			`entries is null and array[cardinality(refs), refs[2]] = case when budget_id = 'team' then array[10, 3] else array[20, 2] end`},
-		{"holds and ends", func() []ledger.Op {
-			ops := holds(4, func(i int) *ledger.Reserve { return of(i%2, "a", amount.Amounts{amount.Cost: 9, amount.Seconds: 3}) })
-			for n, op := range open {
-				if n%2 == 0 {
-					ops = append(ops, settle(op.Of(), int64(n)))
-				} else {
-					ops = append(ops, &ledger.Release{Ref: op.Of(), Key: "k"})
-				}
-			}
-			open = nil
-			return ops
-		}, `entries is null and cardinality(refs) >= 4`},
+		{"ends of both kinds, and a hold", func() []ledger.Op {
+			return holds(14, func(i int) *ledger.Reserve { return of(i/2%2, "a", amount.Amounts{amount.Cost: 9, amount.Seconds: 3}) })
+		}, ends, `entries is null and cardinality(refs) >= 4`},
 	} {
 		for _, fromMemory := range []bool{false, true} {
 			last := dbtest.Count(t, d, `select coalesce(max(extract(epoch from occurred_at) * 1e6), 0)::bigint from fulcrum.ledger_postings`)
-			fast := in.fast[1].Load()
-			in.store.Plain = !fromMemory
-			ops := batch.ops()
-			results, err := in.store.Flush(t.Context(), ops)
-			if err != nil || in.fast[1].Load() > fast != fromMemory {
-				t.Fatalf("%s: %v, from memory %v", batch.name, err, !fromMemory)
+			ops := batch.holds()
+			flush(batch.name, fromMemory, ops)
+			if lines, others := dbtest.Count(t, d, rows+"true", last), dbtest.Count(t, d, posted); lines != 0 || others != 0 {
+				t.Errorf("%s: holds posted %d rows; %d say that they did", batch.name, lines, others)
 			}
-			for i, r := range results {
-				if _, isHold := ops[i].(*ledger.Reserve); r.Err != nil || isHold && !r.Value.Held {
-					t.Fatalf("%s: %+v", batch.name, r)
-				} else if isHold {
-					open = append(open, ops[i])
-				}
-			}
-			const rows = `select count(*) from fulcrum.ledger_postings where extract(epoch from occurred_at) * 1e6 > $1 and `
+			flush(batch.name, fromMemory, batch.ends(ops))
 			if kept, other := dbtest.Count(t, d, rows+batch.kept, last), dbtest.Count(t, d, rows+"not ("+batch.kept+")", last); kept == 0 || other > 0 {
 				t.Errorf("%s: %d rows are as they should be, %d are not", batch.name, kept, other)
 			}
 		}
+	}
+	// A hold beyond a limit that warns alone moves more than it says: it is posted.
+	soft := dollars("soft", 0.000000010)
+	soft.Mode = costv1.BudgetMode_BUDGET_MODE_SOFT
+	publish(t, d, tenants[0], dollars("all", 100), dollars("too", 100), ofTeam, soft)
+	for _, fromMemory := range []bool{false, true} {
+		flush("beyond a soft limit", fromMemory, holds(3, func(int) *ledger.Reserve { return of(0, "a", nano(20)) }))
+	}
+	if n := dbtest.Count(t, d, posted); n != 6 {
+		t.Errorf("%d holds beyond a soft limit are posted, want 6", n)
 	}
 	for what, query := range journalFaults {
 		if n := dbtest.Count(t, d, query); n != 0 {

@@ -55,7 +55,7 @@ func (x *machine) passYear(t *rapid.T) {
 	was := 1970 + x.past
 	moved := fmt.Sprintf(`window_start = '%d-01-01Z' where tenant_id = '%s' and budget_id = 'a' and window_start = '%d-01-01Z'; `, was, x.tenant, x.year)
 	body := fmt.Sprintf(`update fulcrum.reservations set window_starts = array_replace(window_starts, '%d-01-01Z', '%d-01-01Z') where tenant_id = '%s'; `, x.year, was, x.tenant)
-	for _, table := range []string{"ledger_postings", "budget_hours", "budget_notices", "ledger_checks"} {
+	for _, table := range []string{"ledger_postings", "budget_hours", "budget_notices", "ledger_sums"} {
 		body += "update fulcrum." + table + " set " + moved
 	}
 	mustAdmin(x.d, fmt.Sprintf(`do $$ begin %s update fulcrum.budget_windows set window_end = '%d-01-01Z', %s end $$`, body, was+1, moved))

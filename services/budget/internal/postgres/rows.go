@@ -37,7 +37,7 @@ func window(row budgetdb.LockWindowsRow) *ledger.Window {
 	}
 }
 
-func reservation(row budgetdb.FulcrumReservation) *ledger.Reservation {
+func reservation(row budgetdb.FindReservationsRow) *ledger.Reservation {
 	res := &ledger.Reservation{
 		Ref:          ledger.Ref{Tenant: row.TenantID, ID: row.ID},
 		Hash:         [32]byte(row.RequestHash),

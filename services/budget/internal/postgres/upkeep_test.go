@@ -158,13 +158,21 @@ func TestTheCheckerFindsWhatDoesNotAddUp(t *testing.T) {
 	}
 	check(0)
 	// Entries of long ago are added up once.
-	dbtest.Admin(t, d, `update fulcrum.ledger_postings set occurred_at = now() - interval '1 h'`, `delete from fulcrum.ledger_checks`)
+	dbtest.Admin(t, d, `update fulcrum.ledger_postings set occurred_at = now() - interval '1 h'`, `update fulcrum.reservations set created_at = now() - interval '1 h'`,
+		`delete from fulcrum.ledger_sums`, `delete from fulcrum.ledger_sums_of_holds`)
 	check(0)
-	if n := dbtest.Count(t, d, `select sums[2] from fulcrum.ledger_checks`); n != 60 {
-		t.Errorf("kept a sum of %d spent, want 60", n)
+	if spent, held := dbtest.Count(t, d, `select posted[2] from fulcrum.ledger_sums`), dbtest.Count(t, d, `select held[1] from fulcrum.ledger_sums`); spent != 60 || held != 50 {
+		t.Errorf("kept sums of %d spent and %d held, want 60 and 50", spent, held)
 	}
 	must(t, in, hold(tenant, 4))
 	check(0)
+	dbtest.Admin(t, d, `update fulcrum.reservations set created_at = now() - interval '1 h'`) // it grew old, and so it is
+	dbtest.Admin(t, d, `update fulcrum.ledger_sums_of_holds set through = now() - interval '2 h'`, `update fulcrum.ledger_sums set held[1] = 0`)
+	check(0)
+	check(0)
+	if held := dbtest.Count(t, d, `select held[1] from fulcrum.ledger_sums`); held != 54 {
+		t.Errorf("kept a sum of %d held, want 54", held)
+	}
 	dbtest.Admin(t, d, `update fulcrum.budget_windows set cost_nano_spent = cost_nano_spent - 1`)
 	check(1)
 	check(1)

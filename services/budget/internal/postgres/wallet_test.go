@@ -295,7 +295,7 @@ func TestTheCheckerFindsTamperingOfCountersAndEntries(t *testing.T) {
 	}
 	must(t, in, (&ledger.Settle{Ref: ledger.Ref{Tenant: dbtest.Tenant(t, d), ID: uuid.New()}, Key: "s", Subject: &catalog.Subject{}, Usage: &ledger.Usage{Cost: 5, CostKnown: true}}).Seal())
 	// What is old is not added up again by an ordinary round.
-	dbtest.Admin(t, d, `update fulcrum.ledger_postings set occurred_at = now() - interval '1 h'`)
+	dbtest.Admin(t, d, `update fulcrum.ledger_postings set occurred_at = now() - interval '1 h'`, `update fulcrum.reservations set created_at = now() - interval '1 h'`)
 	var found int
 	newChecker := func() *upkeep.Checker {
 		return &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, _, differences int) { found = differences }}
@@ -333,4 +333,20 @@ func TestTheCheckerFindsTamperingOfCountersAndEntries(t *testing.T) {
 	round(newChecker(), 2, 4)
 	dbtest.Admin(t, d, `update fulcrum.budget_windows set cost_nano_limit = cost_nano_limit + 50, updated_at = now() where budget_id = '`+account+`'`)
 	round(newChecker(), 3, 5)
+	// A hold of long ago, which is its own entry: only a recount finds it, in the
+	// budget and in the wallet, and puts right what it had kept.
+	dbtest.Admin(t, d, `update fulcrum.reservations set cost_nano = cost_nano + 2000 where id = (select min(id::text)::uuid from fulcrum.reservations where cardinality(budget_ids) = 2)`)
+	round(last, 3, 5)
+	round(newChecker(), 5, 7)
+	_, diffs, err = in.store.Recount(t.Context(), tenant, "all")
+	if err != nil || len(diffs) != 2 || diffs[0].Account != ledger.Held || diffs[0].By() != -2000 {
+		t.Errorf("recount: %+v, %v", diffs, err)
+	}
+	dbtest.Admin(t, d, `update fulcrum.reservations set cost_nano = cost_nano - 2000 where cost_nano > 2000`)
+	if _, diffs, err = in.store.Recount(t.Context(), tenant, "all"); err != nil || len(diffs) != 1 {
+		t.Errorf("recount: %+v, %v", diffs, err)
+	}
+	if n := dbtest.Count(t, d, `select sum(held[1]) from fulcrum.ledger_sums where budget_id = 'all'`); n != 30 {
+		t.Errorf("kept a sum of %d held, want 30", n)
+	}
 }

@@ -164,7 +164,7 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 	arg := budgetdb.InsertReservationsParams{
 		CreatedAt: b.books.Now, TenantIds: make([]uuid.UUID, 0, n), Ids: make([]uuid.UUID, 0, n), RequestHashes: make([][]byte, 0, n), PriceVersions: make([]string, 0, n),
 		Teams: make([]string, 0, n), AgentIds: make([]string, 0, n), UserIds: make([]string, 0, n), WorkflowIds: make([]string, 0, n), ApiKeyIds: make([]string, 0, n),
-		Models: make([]string, 0, n), EnvelopeIds: make([]string, 0, n), ExpiresAts: make([]time.Time, 0, n), Amounts: make([]int64, 0, int(amount.Units)*n),
+		Models: make([]string, 0, n), EnvelopeIds: make([]string, 0, n), ExpiresAts: make([]time.Time, 0, n), Posted: make([]bool, 0, n), Amounts: make([]int64, 0, int(amount.Units)*n),
 		Firsts: make([]int32, 0, n), Lasts: make([]int32, 0, n), BudgetIds: make([]string, 0, 3*n), WindowStarts: make([]time.Time, 0, 3*n), Vias: []string{},
 	}
 	sliced := slices.ContainsFunc(list, func(r *ledger.Reservation) bool { return len(r.Behind) > 0 })
@@ -181,6 +181,7 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 		arg.Models = append(arg.Models, r.Subject.Model)
 		arg.EnvelopeIds = append(arg.EnvelopeIds, r.Subject.EnvelopeID)
 		arg.ExpiresAts = append(arg.ExpiresAts, r.ExpiresAt)
+		arg.Posted = append(arg.Posted, !r.Unposted)
 		arg.Amounts = append(arg.Amounts, r.Amounts[:]...)
 		if i > 0 && len(r.Behind) == 0 && len(list[i-1].Behind) == 0 && slices.Equal(r.Parts, list[i-1].Parts) {
 			arg.Firsts, arg.Lasts = append(arg.Firsts, arg.Firsts[i-1]), append(arg.Lasts, arg.Lasts[i-1])
@@ -207,6 +208,9 @@ func (b *batch) reservationParams(list []*ledger.Reservation) budgetdb.InsertRes
 	}
 	if !slices.ContainsFunc(list, func(r *ledger.Reservation) bool { return !r.ExpiresAt.Equal(list[0].ExpiresAt) }) {
 		arg.ExpiresAts = arg.ExpiresAts[:1]
+	}
+	if !slices.Contains(arg.Posted, true) {
+		arg.Posted = arg.Posted[:0]
 	}
 	for _, column := range []*[]string{
 		&arg.PriceVersions, &arg.Teams, &arg.AgentIds, &arg.UserIds, &arg.WorkflowIds, &arg.ApiKeyIds, &arg.Models, &arg.EnvelopeIds,

@@ -19,8 +19,9 @@ func TestTheBooksSurviveTheWayToPostingsAndBack(t *testing.T) {
 	d := dbtest.Bare(t)
 	const tenants = `(values ('0192f0c5-0001-7000-8000-000000000001'::uuid), ('0192f0c5-0001-7000-8000-000000000002')) t(id)`
 	dbtest.Admin(t, d,
-		`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at, budget_ids, window_starts, vias)
-			select t.id, gen_random_uuid(), sha256('x'), n, 0, 0, 0, 0, 0, 0, now(), now() + interval '1 h', array['all', 'team-' || n], array['epoch', now()],
+		// Half of them are their own entries, since 165.
+		`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at, posted, budget_ids, window_starts, vias)
+			select t.id, gen_random_uuid(), sha256('x'), n, 0, 3, 0, 0, 7, 0, now() - make_interval(days => n), now() + interval '1 h', n % 4 < 2, array['all', case when n % 3 = 0 then 'wallet:w' else 'team-' || n end], array['epoch', now()],
 				case when n % 2 = 0 then '{}'::text[] else array['', 'envelope:e'] end from `+tenants+`, generate_series(1, 20) n`,
 		// A charge that no budget covers has no parts.
 		`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at)
@@ -62,6 +63,11 @@ func TestTheBooksSurviveTheWayToPostingsAndBack(t *testing.T) {
 	if n := dbtest.Count(t, d, `select count(*) from fulcrum.ledger_entries e join fulcrum.ledger_transactions t on t.tenant_id = e.tenant_id and t.id = e.transaction_id
 		where (e.budget_id, e.line, e.from_account, e.cost_nano, e.input_tokens, e.llm_calls, t.kind) = ('all', 0, 'available', 7, 0, 9, 'hold')`); n != 8 {
 		t.Errorf("%d lines of holds that are kept once, want two of each batch and tenant", n)
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.ledger_entries e join fulcrum.reservations r on r.tenant_id = e.tenant_id and r.id = e.transaction_id
+		where e.cost_nano = r.cost_nano and e.input_tokens = case e.budget_id when 'wallet:w' then 0 else 3 end and e.tool_calls = case e.budget_id when 'wallet:w' then 0 else 7 end
+			and e.to_account = 'held' and (e.line = 0 or r.vias = '{}')`); n != 30 {
+		t.Errorf("%d lines of holds that are their own entries, want two of five of each tenant and one of five", n)
 	}
 	want := said()
 	for _, version := range []int64{before, after, before, after} {

@@ -127,30 +127,33 @@ func (q *Queries) ExportEntries(ctx context.Context, arg ExportEntriesParams) ([
 }
 
 const exportHolds = `-- name: ExportHolds :many
-select r.created_at as occurred_at, r.id as transaction_id, coalesce(l.line, -1)::smallint as line, coalesce(l.budget_id, '')::text as budget_id, coalesce(l.window_start, 'epoch')::timestamptz as window_start,
-    coalesce(l.cost_nano, 0)::bigint as cost_nano, coalesce(l.total_tokens, 0)::bigint as total_tokens, coalesce(l.input_tokens, 0)::bigint as input_tokens, coalesce(l.output_tokens, 0)::bigint as output_tokens, coalesce(l.llm_calls, 0)::bigint as llm_calls, coalesce(l.tool_calls, 0)::bigint as tool_calls, coalesce(l.seconds, 0)::bigint as seconds
-from (select x.id, x.created_at from fulcrum.reservations x
-    where x.tenant_id = $1 and x.id >= $2::uuid and not x.posted
-      and x.created_at >= $3::timestamptz and x.created_at < $4::timestamptz and ($5::text = '' or $5::text = any (x.budget_ids))
+with page as materialized (
+    select x.id, x.created_at from fulcrum.reservations x
+    where x.tenant_id = $1 and x.id >= $3::uuid and not x.posted
+      and x.created_at >= $6::timestamptz and x.created_at < $7::timestamptz and ($2::text = '' or $2::text = any (x.budget_ids))
     order by x.id
-    limit (1 + $6::integer)) r
-left join lateral (
-    select h.line, h.budget_id, h.window_start, h.cost_nano, h.total_tokens, h.input_tokens, h.output_tokens, h.llm_calls, h.tool_calls, h.seconds
+    limit (1 + $5::integer))
+select l.occurred_at::timestamptz as occurred_at, l.transaction_id::uuid as transaction_id, l.line::smallint as line, l.budget_id::text as budget_id, l.window_start::timestamptz as window_start,
+    l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds
+from (
+    select h.occurred_at, h.transaction_id, h.line, h.budget_id, h.window_start, h.cost_nano, h.total_tokens, h.input_tokens, h.output_tokens, h.llm_calls, h.tool_calls, h.seconds
     from fulcrum.ledger_holds h
-    where h.tenant_id = $1 and h.transaction_id = r.id and ($5::text = '' or h.budget_id = $5::text)) l on true
-where (r.id, coalesce(l.line, -1)) > ($2::uuid, $7::smallint)
-order by r.id, line
-limit $6::integer
+    where h.tenant_id = $1 and h.transaction_id = any (array(select p.id from page p)) and ($2::text = '' or h.budget_id = $2::text)
+    union all
+    select p.created_at, p.id, -1, '', 'epoch', 0, 0, 0, 0, 0, 0, 0 from page p) l
+where (l.transaction_id, l.line) > ($3::uuid, $4::smallint)
+order by l.transaction_id, l.line
+limit $5::integer
 `
 
 type ExportHoldsParams struct {
 	TenantID  uuid.UUID
+	Account   string
 	AfterID   uuid.UUID
+	AfterLine int16
+	Lim       int32
 	Since     time.Time
 	Until     time.Time
-	Account   string
-	Lim       int32
-	AfterLine int16
 }
 
 type ExportHoldsRow struct {
@@ -168,17 +171,18 @@ type ExportHoldsRow struct {
 	Seconds       int64
 }
 
-// The lines of holds that are their own entries, in the order of their primary key,
-// then of line: at least as many holds as lines. A hold that moves nothing has the line -1.
+// The lines of holds that are their own entries, in the order of the primary key,
+// then of line. Before those of each hold comes one with the number -1, which is
+// none: a hold may have no others.
 func (q *Queries) ExportHolds(ctx context.Context, arg ExportHoldsParams) ([]ExportHoldsRow, error) {
 	rows, err := q.db.Query(ctx, exportHolds,
 		arg.TenantID,
+		arg.Account,
 		arg.AfterID,
+		arg.AfterLine,
+		arg.Lim,
 		arg.Since,
 		arg.Until,
-		arg.Account,
-		arg.Lim,
-		arg.AfterLine,
 	)
 	if err != nil {
 		return nil, err

@@ -67,8 +67,9 @@ comment on table fulcrum.ledger_checks is 'owner: budget. What ledger_sums is to
 
 -- +goose StatementBegin
 -- What was held from since until before until in each window, of one account if it
--- is not empty, in the caller's snapshot and with his rights. It has settings of its
--- own, for it goes by the index of times, which is of use to a bitmap scan alone.
+-- is not empty, in the caller's snapshot and with his rights: the sums of ledger_holds.
+-- Holds on one path are added up before they are taken apart. It has settings of its
+-- own, for the index of times is of use to a bitmap scan alone.
 create function fulcrum.held_between(tenant uuid, account text, since timestamptz, until timestamptz)
     returns table (budget_id text, window_start timestamptz, held bigint[])
     language plpgsql stable
@@ -76,15 +77,21 @@ create function fulcrum.held_between(tenant uuid, account text, since timestampt
     set plan_cache_mode = force_custom_plan
     set enable_indexscan = off
     set enable_bitmapscan = on
-    set enable_hashagg = on
+    set enable_sort = off
 as $$
 begin
     return query
-    select h.budget_id, h.window_start, array[sum(h.cost_nano), sum(h.total_tokens), sum(h.input_tokens), sum(h.output_tokens), sum(h.llm_calls), sum(h.tool_calls), sum(h.seconds)]::bigint[]
-    from fulcrum.ledger_holds h
-    where h.tenant_id = held_between.tenant and h.occurred_at >= held_between.since and h.occurred_at < held_between.until
-      and (held_between.account = '' or h.budget_id = held_between.account)
-    group by h.budget_id, h.window_start;
+    select l.budget_id, l.window_start, case when l.budget_id like 'wallet:%' then array[sum(l.cost_nano), 0, 0, 0, 0, 0, 0]
+        else array[sum(l.cost_nano), sum(l.total_tokens), sum(l.input_tokens), sum(l.output_tokens), sum(l.llm_calls), sum(l.tool_calls), sum(l.seconds)] end::bigint[]
+    from (select unnest(g.budget_ids) as budget_id, unnest(g.window_starts) as window_start, unnest(g.vias) as via, g.cost_nano, g.total_tokens, g.input_tokens, g.output_tokens, g.llm_calls, g.tool_calls, g.seconds
+        from (select r.budget_ids, r.window_starts, r.vias, sum(r.cost_nano) as cost_nano, sum(r.total_tokens) as total_tokens, sum(r.input_tokens) as input_tokens, sum(r.output_tokens) as output_tokens,
+                sum(r.llm_calls) as llm_calls, sum(r.tool_calls) as tool_calls, sum(r.seconds) as seconds
+            from fulcrum.reservations r
+            where r.tenant_id = held_between.tenant and not r.posted and r.created_at >= held_between.since and r.created_at < held_between.until
+              and (held_between.account = '' or held_between.account = any (r.budget_ids))
+            group by r.budget_ids, r.window_starts, r.vias) g) l
+    where coalesce(l.via, '') = '' and (held_between.account = '' or l.budget_id = held_between.account)
+    group by l.budget_id, l.window_start;
 end
 $$;
 -- +goose StatementEnd

@@ -249,7 +249,8 @@ func TestWalletsAndBooksRefuseByFieldTenantAndScope(t *testing.T) {
 	if holds, err := s.books.ListHolds(stranger, &ledgerv1.ListHoldsRequest{}); err != nil || len(holds.GetHolds()) != 0 {
 		t.Errorf("another tenant's holds: %v, %v", holds, err)
 	}
-	dbtest.Admin(t, p.d, `update fulcrum.ledger_postings set occurred_at = occurred_at - interval '1 h'`, `update fulcrum.ledger_batches set occurred_at = occurred_at - interval '1 h'`)
+	dbtest.Admin(t, p.d, `update fulcrum.ledger_postings set occurred_at = occurred_at - interval '1 h'`, `update fulcrum.ledger_batches set occurred_at = occurred_at - interval '1 h'`,
+		`update fulcrum.reservations set created_at = created_at - interval '1 h'`)
 	if lines, err := p.export(stranger, s, &ledgerv1.ExportEntriesRequest{From: timestamppb.New(time.Now().Add(-24 * time.Hour))}); err != nil || len(lines) != 0 {
 		t.Errorf("another tenant's books: %d lines, %v", len(lines), err)
 	}
@@ -302,11 +303,15 @@ func TestAnExportIsStableAndGoesOnAfterACursor(t *testing.T) {
 		p.spend(s, dollar)
 	}
 	dbtest.Admin(t, p.d, `update fulcrum.ledger_postings set occurred_at = occurred_at - interval '1 h'`, `update fulcrum.ledger_batches set occurred_at = occurred_at - interval '1 h'`,
+		`update fulcrum.reservations set created_at = created_at - interval '1 h'`,
 		// More than a page each, of another kind: batches of one line, two that were
 		// committed at the same moment, and one of very many lines.
 		insertBatches(p.tenant, "generate_series(1, 2500) b", 1, "make_interval(secs => b)"),
 		insertBatches(p.tenant, "generate_series(1, 2) b", 40, "'1 h'::interval"),
-		insertBatches(p.tenant, "generate_series(1, 1) b", 2500, "'2 h'::interval"))
+		insertBatches(p.tenant, "generate_series(1, 1) b", 2500, "'2 h'::interval"),
+		// Holds, of which some move nothing in the wallet, and some nothing at all.
+		fmt.Sprintf(`insert into fulcrum.reservations (tenant_id, id, request_hash, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds, created_at, expires_at, posted, budget_ids, window_starts)
+			select '%s', gen_random_uuid(), sha256(''), n %% 2, 0, 0, 0, 0, n %% 3, 0, now() - interval '1 h', now(), false, array['b', 'wallet:%s'], array['epoch'::timestamptz, 'epoch'] from generate_series(1, 1700) n`, p.tenant, p.wallet))
 	ask := &ledgerv1.ExportEntriesRequest{From: timestamppb.New(time.Now().Add(-24 * time.Hour)), To: timestamppb.New(time.Now().Add(-time.Minute))}
 	all, err := p.export(p.ctx, s, ask)
 	if err != nil {
@@ -334,6 +339,9 @@ func TestAnExportIsStableAndGoesOnAfterACursor(t *testing.T) {
 		}
 	}
 	one, err := p.export(p.ctx, s, &ledgerv1.ExportEntriesRequest{From: ask.GetFrom(), Account: "wallet:" + p.wallet})
+	if n := dbtest.Count(t, p.d, `select count(*) from fulcrum.ledger_entries where budget_id = 'wallet:`+p.wallet+`'`); int64(len(lines(one))) != n || n < 850 {
+		t.Errorf("exported %d entries of a wallet that has %d", len(lines(one)), n)
+	}
 	if err != nil || one[0].GetEntries()[0].GetKind() != "topup" || one[0].GetEntries()[0].GetFromAccount() != "external" || one[0].GetEntries()[1].GetReservationId() == "" {
 		t.Errorf("the wallet's: %v, %v", one, err)
 	}

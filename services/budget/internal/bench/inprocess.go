@@ -93,7 +93,7 @@ func spread(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench
 	return closed(ctx, s, p, progress, t, []int{1, 64, mostCallers}, "1,000 budgets")
 }
 
-// closed measures the plain forms and the ledger in turns.
+// closed measures the plain form and the ledger in turns.
 func closed(ctx context.Context, s *server, p plan, progress io.Writer, t *tree, callers []int, where string) (lines []bench.Line, err error) {
 	l, err := s.ledger(ctx)
 	if err != nil {
@@ -128,8 +128,7 @@ func figures(r map[string]bench.Result, where string, callers int) []bench.Line 
 		bench.AtMost(name("empty durable commit, p50"), ms(r["commit"].P50), 0, "ms", 0),
 		bench.AtMost(name("hold, p50, to the commit"), ms(r["hold"].P50), ms(r["commit"].P50), "ms", goal(isHot && callers == 1, timesCommit)),
 		bench.AtMost(name("hold, p99"), ms(r["hold"].P99), 0, "ms", 0),
-		bench.AtLeast(name("holds, to the plain form with the same records"), r["hold"].PerSecond, r["recording"].PerSecond, "/s", goal(isHot && callers == 64, timesPlain)),
-		bench.AtLeast(name("holds, to the bare plain form"), r["hold"].PerSecond, r["bare"].PerSecond, "/s", goal(isHot && callers == 64, timesPlain)),
+		bench.AtLeast(name("holds, to the plain form"), r["hold"].PerSecond, r["plain"].PerSecond, "/s", goal(isHot && callers == 64, timesPlain)),
 		bench.NoLess(name("holds"), r["hold"].PerSecond, "/s", goal(callers == mostCallers, holdsASecond)),
 		bench.NoLess(name("hold and settle, cycles"), r["cycle"].PerSecond, "/s", goal(callers == mostCallers, cyclesPerSec)),
 	}

@@ -12,18 +12,13 @@ import (
 	"github.com/fulcrum-io/fulcrum/pkg/bench"
 )
 
-// The plain forms: a transaction for each hold, in one round trip, the limit in
-// a CHECK. The bare one keeps three counters and one row, which is less than a
-// ledger. The recording one keeps what ours keeps: the windows a hold is in,
-// the transaction and its double entries.
+// The plain form: a transaction for each hold, in one round trip, the limit in a
+// CHECK. It keeps what ours keeps, three counters and a row that says where it
+// holds, and nothing of what makes a ledger of them.
 var plainTables = []string{
 	`create table plain_budgets (id int primary key, lim bigint not null, held bigint not null default 0, check (held <= lim)) with (fillfactor = 50)`,
 	`insert into plain_budgets select i, 1000000000000 from generate_series(0, 1110) i`, // 0: tenant, 1-110: teams, the rest: agents
-	`create table plain_holds (id uuid primary key, agent int not null, n bigint not null, at timestamptz not null default now())`,
-	`create table plain_parts (hold uuid, budget int, primary key (hold, budget))`,
-	`create table plain_transactions (id uuid primary key, hold uuid not null, kind text not null, at timestamptz not null default now())`,
-	`create table plain_entries (budget int, at timestamptz not null default now(), transaction uuid, from_account text not null, to_account text not null, n bigint not null,
-		primary key (budget, at, transaction))`,
+	`create table plain_holds (id uuid primary key, budgets int[] not null, n bigint not null, at timestamptz not null default now())`,
 	`create table empty_commits (at timestamptz not null default now())`,
 }
 
@@ -31,10 +26,7 @@ var plainTables = []string{
 // locked last and for the shortest time.
 const (
 	plainUpdate = `update plain_budgets set held = held + 1 where id = $1`
-	plainHold   = `insert into plain_holds (id, agent, n) values ($1, $2, 1)`
-	plainParts  = `insert into plain_parts (hold, budget) select $1, unnest($2::int[])`
-	plainMoved  = `insert into plain_transactions (id, hold, kind) values ($1, $2, 'hold')`
-	plainEntry  = `insert into plain_entries (budget, transaction, from_account, to_account, n) select unnest($2::int[]), $1, 'available', 'held', 1`
+	plainHold   = `insert into plain_holds (id, budgets, n) values ($1, $2, 1)`
 )
 
 func makePlain(ctx context.Context, s *server) error {
@@ -47,22 +39,15 @@ func makePlain(ctx context.Context, s *server) error {
 }
 
 // plain holds on one of so many paths.
-func (s *server) plainHold(paths int, records bool) func(context.Context) error {
+func (s *server) plainHold(paths int) func(context.Context) error {
 	return func(ctx context.Context) error {
 		agent := 111 + rand.IntN(paths)
 		levels := []int32{int32(agent), int32(1 + agent%110), 0}
 		if paths == 1 {
 			levels[1] = 1
 		}
-		hold := uuid.Must(uuid.NewV7())
 		b := &pgx.Batch{}
-		if records {
-			b.Queue(plainParts, hold, levels)
-			tx := uuid.Must(uuid.NewV7())
-			b.Queue(plainMoved, tx, hold)
-			b.Queue(plainEntry, tx, levels)
-		}
-		b.Queue(plainHold, hold, agent)
+		b.Queue(plainHold, uuid.Must(uuid.NewV7()), levels)
 		for _, id := range levels {
 			b.Queue(plainUpdate, id)
 		}
@@ -79,8 +64,7 @@ func (s *server) commit(ctx context.Context) error {
 func (s *server) cases(paths int) []bench.Case {
 	return []bench.Case{
 		{Name: "commit", Do: s.commit},
-		{Name: "bare", Do: s.plainHold(paths, false)},
-		{Name: "recording", Do: s.plainHold(paths, true)},
+		{Name: "plain", Do: s.plainHold(paths)},
 	}
 }
 

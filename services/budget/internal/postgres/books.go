@@ -26,6 +26,9 @@ func (s *Store) Entries(ctx context.Context, tenant uuid.UUID, c books.Cursor, m
 			}
 			c = c.BeforeHolds()
 		}
+		if err := q.PlanForBatches(ctx); err != nil { // holds are looked up by their key
+			return err
+		}
 		for len(lines) < most {
 			more, last, err := linesOfHolds(ctx, q, tenant, c, most-len(lines))
 			if err != nil || last == nil {

@@ -36,9 +36,10 @@ const (
 // BookkeepingService reads the ledger and puts it right by hand, always by
 // adding to it.
 type BookkeepingServiceClient interface {
-	// ExportEntries streams the entries of a span of time, account by account,
-	// each in the order of time. Each message carries the cursor to go on from
-	// after it; a cursor keeps the span.
+	// ExportEntries streams the entries of a span of time: account by account, each
+	// in the order of time, and after these the holds that are entries by themselves,
+	// in the order of their ids. Each message carries the cursor to go on from after
+	// it; a cursor keeps the span.
 	ExportEntries(ctx context.Context, in *ExportEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportEntriesResponse], error)
 	// CheckLedger adds up every entry of the tenant now and compares the sums
 	// with the counters.
@@ -129,9 +130,10 @@ func (c *bookkeepingServiceClient) ReleaseHold(ctx context.Context, in *ReleaseH
 // BookkeepingService reads the ledger and puts it right by hand, always by
 // adding to it.
 type BookkeepingServiceServer interface {
-	// ExportEntries streams the entries of a span of time, account by account,
-	// each in the order of time. Each message carries the cursor to go on from
-	// after it; a cursor keeps the span.
+	// ExportEntries streams the entries of a span of time: account by account, each
+	// in the order of time, and after these the holds that are entries by themselves,
+	// in the order of their ids. Each message carries the cursor to go on from after
+	// it; a cursor keeps the span.
 	ExportEntries(*ExportEntriesRequest, grpc.ServerStreamingServer[ExportEntriesResponse]) error
 	// CheckLedger adds up every entry of the tenant now and compares the sums
 	// with the counters.

@@ -54,9 +54,10 @@ const (
 
 // BookkeepingServiceClient is a client for the fulcrum.ledger.v1.BookkeepingService service.
 type BookkeepingServiceClient interface {
-	// ExportEntries streams the entries of a span of time, account by account,
-	// each in the order of time. Each message carries the cursor to go on from
-	// after it; a cursor keeps the span.
+	// ExportEntries streams the entries of a span of time: account by account, each
+	// in the order of time, and after these the holds that are entries by themselves,
+	// in the order of their ids. Each message carries the cursor to go on from after
+	// it; a cursor keeps the span.
 	ExportEntries(context.Context, *v1.ExportEntriesRequest) (*connect.ServerStreamForClient[v1.ExportEntriesResponse], error)
 	// CheckLedger adds up every entry of the tenant now and compares the sums
 	// with the counters.
@@ -170,9 +171,10 @@ func (c *bookkeepingServiceClient) ReleaseHold(ctx context.Context, req *v1.Rele
 // BookkeepingServiceHandler is an implementation of the fulcrum.ledger.v1.BookkeepingService
 // service.
 type BookkeepingServiceHandler interface {
-	// ExportEntries streams the entries of a span of time, account by account,
-	// each in the order of time. Each message carries the cursor to go on from
-	// after it; a cursor keeps the span.
+	// ExportEntries streams the entries of a span of time: account by account, each
+	// in the order of time, and after these the holds that are entries by themselves,
+	// in the order of their ids. Each message carries the cursor to go on from after
+	// it; a cursor keeps the span.
 	ExportEntries(context.Context, *v1.ExportEntriesRequest, *connect.ServerStream[v1.ExportEntriesResponse]) error
 	// CheckLedger adds up every entry of the tenant now and compares the sums
 	// with the counters.

@@ -109,3 +109,34 @@ func TestEveryMonthOfTheLedgerIsSampledShortly(t *testing.T) {
 		t.Errorf("made %d months, %v; %d columns are sampled as others", made, err, n)
 	}
 }
+
+// What the check kept before holds were their own entries goes on to be what was
+// posted: nothing is added up from the beginning.
+func TestTheCheckGoesOnFromWhatItKept(t *testing.T) {
+	t.Parallel()
+	d := dbtest.Bare(t)
+	if err := db.MigrateTo(t.Context(), d.MigrateURL, 164); err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Admin(t, d, `insert into fulcrum.ledger_checks (tenant_id, budget_id, window_start, through, sums)
+		select gen_random_uuid(), 'all', 'epoch', '2026-01-01', array_fill(n::bigint, array[20 + n]) from generate_series(1, 2) n`)
+	if err := db.MigrateTo(t.Context(), d.MigrateURL, 166); err != nil {
+		t.Fatal(err)
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.ledger_sums s join fulcrum.ledger_checks c using (tenant_id, budget_id, window_start, through)
+		where s.posted = c.sums and s.posted = array_fill(2::bigint, array[22]) and s.held = array_fill(0::bigint, array[7])`); n != 1 {
+		t.Errorf("%d sums of 22 were taken over, want 1", n)
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.ledger_sums`); n != 1 {
+		t.Errorf("%d sums, want those of the only window that had as many as are kept now", n)
+	}
+}
+
+func TestSumsWrapAsBigintsDo(t *testing.T) {
+	t.Parallel()
+	d := dbtest.Bare(t)
+	if n := dbtest.Count(t, d, `select count(*) from (values (0, 0), (-1, -1), (9223372036854775807, 9223372036854775807), (9223372036854775808, -9223372036854775808), (-9223372036854775808, -9223372036854775808),
+		(-9223372036854775809, 9223372036854775807), (18446744073709551616, 0), (-18446744073709551617, -1), (1e30, 5076944270305263616)) v(n, want) where fulcrum.wrapped(n) <> want`); n != 0 {
+		t.Errorf("%d numbers are not wrapped as they should be", n)
+	}
+}

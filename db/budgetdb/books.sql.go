@@ -129,10 +129,11 @@ func (q *Queries) ExportEntries(ctx context.Context, arg ExportEntriesParams) ([
 const exportHolds = `-- name: ExportHolds :many
 with page as materialized (
     select x.id, x.created_at from fulcrum.reservations x
-    where x.tenant_id = $1 and x.id >= $3::uuid and not x.posted
-      and x.created_at >= $6::timestamptz and x.created_at < $7::timestamptz and ($2::text = '' or $2::text = any (x.budget_ids))
-    order by x.id
-    limit (1 + $5::integer))
+    where x.tenant_id = $1 and not x.posted
+      and x.created_at >= $3::timestamptz and x.created_at < $7::timestamptz and (x.created_at > $3::timestamptz or x.id >= $4::uuid)
+      and ($2::text = '' or $2::text = any (x.budget_ids))
+    order by x.created_at, x.id
+    limit (1 + $6::integer))
 select l.occurred_at::timestamptz as occurred_at, l.transaction_id::uuid as transaction_id, l.line::smallint as line, l.budget_id::text as budget_id, l.window_start::timestamptz as window_start,
     l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds
 from (
@@ -141,18 +142,18 @@ from (
     where h.tenant_id = $1 and h.transaction_id = any (array(select p.id from page p)) and ($2::text = '' or h.budget_id = $2::text)
     union all
     select p.created_at, p.id, -1, '', 'epoch', 0, 0, 0, 0, 0, 0, 0 from page p) l
-where (l.transaction_id, l.line) > ($3::uuid, $4::smallint)
-order by l.transaction_id, l.line
-limit $5::integer
+where (l.occurred_at, l.transaction_id, l.line) > ($3::timestamptz, $4::uuid, $5::smallint)
+order by l.occurred_at, l.transaction_id, l.line
+limit $6::integer
 `
 
 type ExportHoldsParams struct {
 	TenantID  uuid.UUID
 	Account   string
+	AfterAt   time.Time
 	AfterID   uuid.UUID
 	AfterLine int16
 	Lim       int32
-	Since     time.Time
 	Until     time.Time
 }
 
@@ -171,17 +172,17 @@ type ExportHoldsRow struct {
 	Seconds       int64
 }
 
-// The lines of holds that are their own entries, in the order of the primary key,
-// then of line. Before those of each hold comes one with the number -1, which is
-// none: a hold may have no others.
+// The lines of holds that are their own entries, in the order of time, hold and
+// line. Before those of each hold comes one with the number -1, which is none: a
+// hold may have no others.
 func (q *Queries) ExportHolds(ctx context.Context, arg ExportHoldsParams) ([]ExportHoldsRow, error) {
 	rows, err := q.db.Query(ctx, exportHolds,
 		arg.TenantID,
 		arg.Account,
+		arg.AfterAt,
 		arg.AfterID,
 		arg.AfterLine,
 		arg.Lim,
-		arg.Since,
 		arg.Until,
 	)
 	if err != nil {

@@ -12,6 +12,21 @@ import (
 	"github.com/google/uuid"
 )
 
+const beginHeld = `-- name: BeginHeld :exec
+insert into fulcrum.ledger_sums_of_holds (tenant_id, through) values ($1, $2)
+on conflict (tenant_id) do nothing
+`
+
+type BeginHeldParams struct {
+	TenantID uuid.UUID
+	Through  time.Time
+}
+
+func (q *Queries) BeginHeld(ctx context.Context, arg BeginHeldParams) error {
+	_, err := q.db.Exec(ctx, beginHeld, arg.TenantID, arg.Through)
+	return err
+}
+
 const checkWindows = `-- name: CheckWindows :many
 (select w.budget_id, w.window_start, array[w.cost_nano_held, w.cost_nano_spent, w.cost_nano_over, w.total_tokens_held, w.total_tokens_spent, w.total_tokens_over, w.input_tokens_held, w.input_tokens_spent, w.input_tokens_over, w.output_tokens_held, w.output_tokens_spent, w.output_tokens_over, w.llm_calls_held, w.llm_calls_spent, w.llm_calls_over, w.tool_calls_held, w.tool_calls_spent, w.tool_calls_over, w.seconds_held, w.seconds_spent, w.seconds_over,
         case when w.mode = 4 then w.cost_nano_limit else 0 end]::bigint[] as counters,
@@ -20,25 +35,25 @@ from fulcrum.budget_windows w
 left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
@@ -54,7 +69,7 @@ order by w.budget_id, w.window_start
 limit $7)
 union all
 (select h.budget_id, h.window_start, '{}', '{}', '{}', h.held
-from fulcrum.held_between($2, $6::text, coalesce((select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $2), 'epoch'), 'infinity') h)
+from fulcrum.held_between($2, $6::text, coalesce((select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $2), '-infinity'), 'infinity') h)
 `
 
 type CheckWindowsParams struct {
@@ -148,12 +163,83 @@ func (q *Queries) ClearDifferences(ctx context.Context, arg ClearDifferencesPara
 	return err
 }
 
+const heldBetween = `-- name: HeldBetween :many
+select h.budget_id::text as budget_id, h.window_start::timestamptz as window_start, h.held::bigint[] as held
+from fulcrum.held_between($1::uuid, $2::text, $3::timestamptz, $4::timestamptz) as h(budget_id, window_start, held)
+`
+
+type HeldBetweenParams struct {
+	TenantID uuid.UUID
+	Account  string
+	Since    time.Time
+	Until    time.Time
+}
+
+type HeldBetweenRow struct {
+	BudgetID    string
+	WindowStart time.Time
+	Held        []int64
+}
+
+func (q *Queries) HeldBetween(ctx context.Context, arg HeldBetweenParams) ([]HeldBetweenRow, error) {
+	rows, err := q.db.Query(ctx, heldBetween,
+		arg.TenantID,
+		arg.Account,
+		arg.Since,
+		arg.Until,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []HeldBetweenRow
+	for rows.Next() {
+		var i HeldBetweenRow
+		if err := rows.Scan(&i.BudgetID, &i.WindowStart, &i.Held); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const heldThrough = `-- name: HeldThrough :many
+select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $1 for update
+`
+
+// The moment before which a tenant's holds are added up, if any are. Whoever adds up
+// more has it locked until he is done.
+func (q *Queries) HeldThrough(ctx context.Context, tenantID uuid.UUID) ([]time.Time, error) {
+	rows, err := q.db.Query(ctx, heldThrough, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []time.Time
+	for rows.Next() {
+		var through time.Time
+		if err := rows.Scan(&through); err != nil {
+			return nil, err
+		}
+		items = append(items, through)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const keepHeld = `-- name: KeepHeld :exec
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
 select $1, h.budget_id, h.window_start, h.held
 from fulcrum.held_between($1, '', $2::timestamptz, $3::timestamptz) h
+order by h.budget_id collate "C", h.window_start
 on conflict (tenant_id, budget_id, window_start) do update
-set held = array[t.held[1] + excluded.held[1], t.held[2] + excluded.held[2], t.held[3] + excluded.held[3], t.held[4] + excluded.held[4], t.held[5] + excluded.held[5], t.held[6] + excluded.held[6], t.held[7] + excluded.held[7]]
+set held = array[fulcrum.wrapped(t.held[1]::numeric + excluded.held[1]), fulcrum.wrapped(t.held[2]::numeric + excluded.held[2]), fulcrum.wrapped(t.held[3]::numeric + excluded.held[3]), fulcrum.wrapped(t.held[4]::numeric + excluded.held[4]),
+    fulcrum.wrapped(t.held[5]::numeric + excluded.held[5]), fulcrum.wrapped(t.held[6]::numeric + excluded.held[6]), fulcrum.wrapped(t.held[7]::numeric + excluded.held[7])]
 `
 
 type KeepHeldParams struct {
@@ -162,7 +248,8 @@ type KeepHeldParams struct {
 	Until    time.Time
 }
 
-// Adds up the holds of a span that no transaction writes to any more.
+// Adds up the holds of a span that no transaction writes to any more. Rows are in
+// key order, so that two instances never wait for each other.
 func (q *Queries) KeepHeld(ctx context.Context, arg KeepHeldParams) error {
 	_, err := q.db.Exec(ctx, keepHeld, arg.TenantID, arg.Since, arg.Until)
 	return err
@@ -171,32 +258,32 @@ func (q *Queries) KeepHeld(ctx context.Context, arg KeepHeldParams) error {
 const keepSums = `-- name: KeepSums :exec
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, through, posted)
 select w.tenant_id, w.budget_id, w.window_start, $1::timestamptz,
-    array(select coalesce(k.n, 0) + x.n from unnest(s.newer) with ordinality x(n, i)
+    array(select fulcrum.wrapped(coalesce(k.n, 0)::numeric + x.n) from unnest(s.newer) with ordinality x(n, i)
           left join unnest(c.posted) with ordinality k(n, i) on k.i = x.i order by x.i)
 from (select unnest($2::text[]) as budget_id, unnest($3::timestamptz[]) as window_start) w0
 join fulcrum.budget_windows w on w.tenant_id = $4 and w.budget_id = w0.budget_id and w.window_start = w0.window_start
 left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
@@ -229,21 +316,6 @@ func (q *Queries) KeepSums(ctx context.Context, arg KeepSumsParams) error {
 	return err
 }
 
-const lockHeld = `-- name: LockHeld :one
-insert into fulcrum.ledger_sums_of_holds as k (tenant_id) values ($1)
-on conflict (tenant_id) do update set through = k.through
-returning through
-`
-
-// The moment before which a tenant's holds are added up. Whoever adds up more has
-// it locked until he is done.
-func (q *Queries) LockHeld(ctx context.Context, tenantID uuid.UUID) (time.Time, error) {
-	row := q.db.QueryRow(ctx, lockHeld, tenantID)
-	var through time.Time
-	err := row.Scan(&through)
-	return through, err
-}
-
 const moveHeld = `-- name: MoveHeld :exec
 update fulcrum.ledger_sums_of_holds set through = $1::timestamptz where tenant_id = $2
 `
@@ -256,6 +328,26 @@ type MoveHeldParams struct {
 func (q *Queries) MoveHeld(ctx context.Context, arg MoveHeldParams) error {
 	_, err := q.db.Exec(ctx, moveHeld, arg.Through, arg.TenantID)
 	return err
+}
+
+const nextHeld = `-- name: NextHeld :one
+select coalesce(min(r.created_at), $1::timestamptz)::timestamptz as first
+from fulcrum.reservations r
+where r.tenant_id = $2 and not r.posted and r.created_at >= $3::timestamptz and r.created_at < $1::timestamptz
+`
+
+type NextHeldParams struct {
+	Until    time.Time
+	TenantID uuid.UUID
+	Since    time.Time
+}
+
+// The moment of the first hold from a moment on that is its own entry, or until.
+func (q *Queries) NextHeld(ctx context.Context, arg NextHeldParams) (time.Time, error) {
+	row := q.db.QueryRow(ctx, nextHeld, arg.Until, arg.TenantID, arg.Since)
+	var first time.Time
+	err := row.Scan(&first)
+	return first, err
 }
 
 const noteDifferences = `-- name: NoteDifferences :many
@@ -336,23 +428,35 @@ func (q *Queries) Patiently(ctx context.Context) error {
 
 const replaceHeld = `-- name: ReplaceHeld :exec
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
-select $1, coalesce(h.budget_id, c.budget_id), coalesce(h.window_start, c.window_start), coalesce(h.held, array_fill(0::bigint, array[7]))
-from fulcrum.held_between($1, $2::text, '-infinity', $3::timestamptz) h
-full join (select x.budget_id, x.window_start, x.held from fulcrum.ledger_sums x
-    where x.tenant_id = $1 and ($2::text = '' or x.budget_id = $2::text)) c on c.budget_id = h.budget_id collate "C" and c.window_start = h.window_start
-where coalesce(h.held, array_fill(0::bigint, array[7])) <> coalesce(c.held, array_fill(0::bigint, array[7]))
+select $1, k.budget_id, k.window_start, k.held
+from (select coalesce(n.budget_id, c.budget_id) as budget_id, coalesce(n.window_start, c.window_start) as window_start,
+        coalesce(($2::bigint[])[n.place * 7 + 1:n.place * 7 + 7], array_fill(0::bigint, array[7])) as held, coalesce(c.held, array_fill(0::bigint, array[7])) as was
+    from (select generate_series(0, cardinality($3::text[]) - 1) as place, unnest($3::text[]) as budget_id, unnest($4::timestamptz[]) as window_start) n
+    full join (select x.budget_id, x.window_start, x.held from fulcrum.ledger_sums x
+        where x.tenant_id = $1 and ($5::text = '' or x.budget_id = $5::text)) c on c.budget_id = n.budget_id collate "C" and c.window_start = n.window_start) k
+where k.held <> k.was
+order by k.budget_id collate "C", k.window_start
 on conflict (tenant_id, budget_id, window_start) do update set held = excluded.held
 `
 
 type ReplaceHeldParams struct {
-	TenantID uuid.UUID
-	Account  string
-	Until    time.Time
+	TenantID     uuid.UUID
+	Held         []int64
+	BudgetIds    []string
+	WindowStarts []time.Time
+	Account      string
 }
 
-// Adds up all holds anew that are older than until, of one account if it is not empty.
+// Puts sums in the place of what was kept, of one account if it is not empty: seven
+// numbers a window, in key order. Windows that are not named have none.
 func (q *Queries) ReplaceHeld(ctx context.Context, arg ReplaceHeldParams) error {
-	_, err := q.db.Exec(ctx, replaceHeld, arg.TenantID, arg.Account, arg.Until)
+	_, err := q.db.Exec(ctx, replaceHeld,
+		arg.TenantID,
+		arg.Held,
+		arg.BudgetIds,
+		arg.WindowStarts,
+		arg.Account,
+	)
 	return err
 }
 

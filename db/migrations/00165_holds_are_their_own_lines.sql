@@ -4,14 +4,12 @@
 -- each window, which was half of what a hold cost. Now they are read from the
 -- reservation. What moves anything else is posted as before.
 --
--- A release from before writes and ends both kinds of holds rightly. Its check reads
--- the view below, which is right and, with many holds, slow.
+-- A release from before writes and ends both kinds of holds rightly. Its check, and
+-- its statements of wallets, read the view below: that is right and, with many
+-- holds, slow. Its export lacks the new holds.
 alter table fulcrum.reservations add column posted boolean not null default true;
 alter table fulcrum.reservations alter column posted set statistics 0;
 comment on column fulcrum.reservations.posted is 'whether its lines are in ledger_postings; if not, it is its own transaction, and has a line in each of its windows: ledger_holds';
--- What was held in a span of time; it costs next to nothing to keep.
-create index reservations_period on fulcrum.reservations using brin (tenant_id, created_at) with (pages_per_range = 16, autosummarize = on);
-
 alter view fulcrum.ledger_entries rename to ledger_posted;
 comment on view fulcrum.ledger_posted is 'owner: budget. One line of ledger_postings a row.';
 -- A wallet counts money alone.
@@ -53,36 +51,50 @@ create table fulcrum.ledger_sums (
     primary key (tenant_id, budget_id, window_start)
 );
 comment on table fulcrum.ledger_sums is 'owner: budget. What the entries of a window add up to, up to a moment, so that the continuous check reads only newer ones.';
-comment on column fulcrum.ledger_sums.posted is 'of ledger_postings before through: held, spent and over of each unit, in the order of the columns of budget_windows; then the credit put into a wallet';
-comment on column fulcrum.ledger_sums.held is 'of ledger_holds before ledger_sums_of_holds.through, each unit, whether they have ended or not';
+comment on column fulcrum.ledger_sums.posted is 'of ledger_postings before through: held, spent and over of each unit, in the order of the columns of budget_windows; then the credit put into a wallet. Modulo 2^64, as held';
+comment on column fulcrum.ledger_sums.held is 'of ledger_holds before ledger_sums_of_holds.through, each unit, whether they have ended or not: it only grows, so it is kept modulo 2^64, as what was held and has ended is in posted. Their sum is what is held';
 create table fulcrum.ledger_sums_of_holds (
     tenant_id uuid        primary key,
-    through   timestamptz not null default 'epoch'
+    through   timestamptz not null
 );
 comment on table fulcrum.ledger_sums_of_holds is 'owner: budget. The moment before which all holds of a tenant are in ledger_sums.held: they are added up by time, of all windows together.';
 select fulcrum.protect('fulcrum.ledger_sums');
 select fulcrum.protect('fulcrum.ledger_sums_of_holds');
 grant select, insert, update on fulcrum.ledger_sums, fulcrum.ledger_sums_of_holds to fulcrum_app;
+-- All holds there are are posted: what was kept of entries is what was posted. The
+-- owner of the tables sees no row of them while row level security is forced.
+alter table fulcrum.ledger_checks no force row level security;
+alter table fulcrum.ledger_sums no force row level security;
+insert into fulcrum.ledger_sums (tenant_id, budget_id, window_start, through, posted)
+    select c.tenant_id, c.budget_id, c.window_start, c.through, c.sums from fulcrum.ledger_checks c where cardinality(c.sums) = 22;
+alter table fulcrum.ledger_sums force row level security;
+alter table fulcrum.ledger_checks force row level security;
 comment on table fulcrum.ledger_checks is 'owner: budget. What ledger_sums is to releases before migration 00165.';
+comment on table fulcrum.budget_windows is 'owner: budget. What is held and spent of one budget in one window, next to its limits. Changed only under a row lock by a ledger batch; always the sum of its ledger_entries.';
+comment on table fulcrum.ledger_batches is 'owner: budget. The ledger''s transactions but for holds that are their own, as they were committed together: each with its kind and its cause. Append-only, partitioned by month. One a row in ledger_transactions.';
 
+create function fulcrum.wrapped(n numeric) returns bigint
+    language sql immutable parallel safe
+    set search_path = pg_catalog
+    return (mod(mod(n, 18446744073709551616) + 27670116110564327424, 18446744073709551616) - 9223372036854775808)::bigint;
+comment on function fulcrum.wrapped(numeric) is 'n modulo 2^64, between -2^63 and 2^63: as adding up bigints without a check for overflow would give';
 -- +goose StatementBegin
 -- What was held from since until before until in each window, of one account if it
 -- is not empty, in the caller's snapshot and with his rights: the sums of ledger_holds.
--- Holds on one path are added up before they are taken apart. It has settings of its
--- own, for the index of times is of use to a bitmap scan alone.
+-- Holds on one path are added up before they are taken apart, and nothing is sorted.
 create function fulcrum.held_between(tenant uuid, account text, since timestamptz, until timestamptz)
     returns table (budget_id text, window_start timestamptz, held bigint[])
     language plpgsql stable
     set search_path = pg_catalog
     set plan_cache_mode = force_custom_plan
-    set enable_indexscan = off
-    set enable_bitmapscan = on
+    set enable_seqscan = off
     set enable_sort = off
 as $$
 begin
     return query
-    select l.budget_id, l.window_start, case when l.budget_id like 'wallet:%' then array[sum(l.cost_nano), 0, 0, 0, 0, 0, 0]
-        else array[sum(l.cost_nano), sum(l.total_tokens), sum(l.input_tokens), sum(l.output_tokens), sum(l.llm_calls), sum(l.tool_calls), sum(l.seconds)] end::bigint[]
+    select l.budget_id, l.window_start, case when l.budget_id like 'wallet:%' then array[fulcrum.wrapped(sum(l.cost_nano)), 0, 0, 0, 0, 0, 0]
+        else array[fulcrum.wrapped(sum(l.cost_nano)), fulcrum.wrapped(sum(l.total_tokens)), fulcrum.wrapped(sum(l.input_tokens)), fulcrum.wrapped(sum(l.output_tokens)),
+            fulcrum.wrapped(sum(l.llm_calls)), fulcrum.wrapped(sum(l.tool_calls)), fulcrum.wrapped(sum(l.seconds))] end
     from (select unnest(g.budget_ids) as budget_id, unnest(g.window_starts) as window_start, unnest(g.vias) as via, g.cost_nano, g.total_tokens, g.input_tokens, g.output_tokens, g.llm_calls, g.tool_calls, g.seconds
         from (select r.budget_ids, r.window_starts, r.vias, sum(r.cost_nano) as cost_nano, sum(r.total_tokens) as total_tokens, sum(r.input_tokens) as input_tokens, sum(r.output_tokens) as output_tokens,
                 sum(r.llm_calls) as llm_calls, sum(r.tool_calls) as tool_calls, sum(r.seconds) as seconds
@@ -97,12 +109,17 @@ $$;
 -- +goose StatementEnd
 revoke execute on function fulcrum.held_between(uuid, text, timestamptz, timestamptz) from public;
 grant execute on function fulcrum.held_between(uuid, text, timestamptz, timestamptz) to fulcrum_app;
+revoke execute on function fulcrum.wrapped(numeric) from public;
+grant execute on function fulcrum.wrapped(numeric) to fulcrum_app;
 
 -- +goose Down
 drop function fulcrum.held_between(uuid, text, timestamptz, timestamptz);
+drop function fulcrum.wrapped(numeric);
 drop table fulcrum.ledger_sums_of_holds;
 drop table fulcrum.ledger_sums;
 truncate fulcrum.ledger_checks; -- row level security does not hide rows from that
+comment on table fulcrum.budget_windows is 'owner: budget. What is held and spent of one budget in one window, next to its limits. Changed only under a row lock by a ledger batch; always the sum of its ledger_postings.';
+comment on table fulcrum.ledger_batches is 'owner: budget. The ledger''s transactions, as they were committed together: each with its kind and its cause. Append-only, partitioned by month. One a row in ledger_transactions.';
 comment on table fulcrum.ledger_checks is 'owner: budget. Sums of the ledger_postings of a window up to a moment, so that the continuous check reads only newer ones.';
 -- Each hold that is its own record is posted: a batch of one transaction. The owner
 -- of the tables sees no row of them while row level security is forced.
@@ -126,5 +143,4 @@ drop view fulcrum.ledger_entries;
 drop view fulcrum.ledger_holds;
 alter view fulcrum.ledger_posted rename to ledger_entries;
 comment on view fulcrum.ledger_entries is 'owner: budget. Double entry: one line a row, amounts that went from one account of a budget window to another. The full name of an account is budget:<budget_id>@<window_start>:<account>.';
-drop index fulcrum.reservations_period;
 alter table fulcrum.reservations drop column posted;

@@ -32,14 +32,15 @@ order by l.budget_id, l.window_start, l.occurred_at, transaction_id, l.line
 limit @lim::integer;
 
 -- name: ExportHolds :many
--- The lines of holds that are their own entries, in the order of the primary key,
--- then of line. Before those of each hold comes one with the number -1, which is
--- none: a hold may have no others.
+-- The lines of holds that are their own entries, in the order of time, hold and
+-- line. Before those of each hold comes one with the number -1, which is none: a
+-- hold may have no others.
 with page as materialized (
     select x.id, x.created_at from fulcrum.reservations x
-    where x.tenant_id = @tenant_id and x.id >= @after_id::uuid and not x.posted
-      and x.created_at >= @since::timestamptz and x.created_at < @until::timestamptz and (@account::text = '' or @account::text = any (x.budget_ids))
-    order by x.id
+    where x.tenant_id = @tenant_id and not x.posted
+      and x.created_at >= @after_at::timestamptz and x.created_at < @until::timestamptz and (x.created_at > @after_at::timestamptz or x.id >= @after_id::uuid)
+      and (@account::text = '' or @account::text = any (x.budget_ids))
+    order by x.created_at, x.id
     limit (1 + @lim::integer))
 select l.occurred_at::timestamptz as occurred_at, l.transaction_id::uuid as transaction_id, l.line::smallint as line, l.budget_id::text as budget_id, l.window_start::timestamptz as window_start,
     l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds
@@ -49,8 +50,8 @@ from (
     where h.tenant_id = @tenant_id and h.transaction_id = any (array(select p.id from page p)) and (@account::text = '' or h.budget_id = @account::text)
     union all
     select p.created_at, p.id, -1, '', 'epoch', 0, 0, 0, 0, 0, 0, 0 from page p) l
-where (l.transaction_id, l.line) > (@after_id::uuid, @after_line::smallint)
-order by l.transaction_id, l.line
+where (l.occurred_at, l.transaction_id, l.line) > (@after_at::timestamptz, @after_id::uuid, @after_line::smallint)
+order by l.occurred_at, l.transaction_id, l.line
 limit @lim::integer;
 
 -- name: OpenHolds :many

@@ -11,25 +11,25 @@ from fulcrum.budget_windows w
 left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
@@ -45,39 +45,39 @@ order by w.budget_id, w.window_start
 limit @lim)
 union all
 (select h.budget_id, h.window_start, '{}', '{}', '{}', h.held
-from fulcrum.held_between(@tenant_id, @account::text, coalesce((select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = @tenant_id), 'epoch'), 'infinity') h);
+from fulcrum.held_between(@tenant_id, @account::text, coalesce((select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = @tenant_id), '-infinity'), 'infinity') h);
 
 -- name: KeepSums :exec
 -- Adds up the entries of windows from where the last time ended to a moment
 -- before which no transaction is open any more.
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, through, posted)
 select w.tenant_id, w.budget_id, w.window_start, @through::timestamptz,
-    array(select coalesce(k.n, 0) + x.n from unnest(s.newer) with ordinality x(n, i)
+    array(select fulcrum.wrapped(coalesce(k.n, 0)::numeric + x.n) from unnest(s.newer) with ordinality x(n, i)
           left join unnest(c.posted) with ordinality k(n, i) on k.i = x.i order by x.i)
 from (select unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start) w0
 join fulcrum.budget_windows w on w.tenant_id = @tenant_id and w.budget_id = w0.budget_id and w.window_start = w0.window_start
 left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w.budget_id and c.window_start = w.window_start
 cross join lateral (
     select array[
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
             coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
             coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
             coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
@@ -90,32 +90,51 @@ where w.tenant_id = @tenant_id and coalesce(c.through, '-infinity') < @through::
 on conflict (tenant_id, budget_id, window_start) do update set through = excluded.through, posted = excluded.posted
 where t.through < excluded.through;
 
--- name: LockHeld :one
--- The moment before which a tenant's holds are added up. Whoever adds up more has
--- it locked until he is done.
-insert into fulcrum.ledger_sums_of_holds as k (tenant_id) values (@tenant_id)
-on conflict (tenant_id) do update set through = k.through
-returning through;
+-- name: NextHeld :one
+-- The moment of the first hold from a moment on that is its own entry, or until.
+select coalesce(min(r.created_at), @until::timestamptz)::timestamptz as first
+from fulcrum.reservations r
+where r.tenant_id = @tenant_id and not r.posted and r.created_at >= @since::timestamptz and r.created_at < @until::timestamptz;
+
+-- name: HeldThrough :many
+-- The moment before which a tenant's holds are added up, if any are. Whoever adds up
+-- more has it locked until he is done.
+select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = @tenant_id for update;
+
+-- name: BeginHeld :exec
+insert into fulcrum.ledger_sums_of_holds (tenant_id, through) values (@tenant_id, @through)
+on conflict (tenant_id) do nothing;
+
+-- name: HeldBetween :many
+select h.budget_id::text as budget_id, h.window_start::timestamptz as window_start, h.held::bigint[] as held
+from fulcrum.held_between(@tenant_id::uuid, @account::text, @since::timestamptz, @until::timestamptz) as h(budget_id, window_start, held);
 
 -- name: KeepHeld :exec
--- Adds up the holds of a span that no transaction writes to any more.
+-- Adds up the holds of a span that no transaction writes to any more. Rows are in
+-- key order, so that two instances never wait for each other.
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
 select @tenant_id, h.budget_id, h.window_start, h.held
 from fulcrum.held_between(@tenant_id, '', @since::timestamptz, @until::timestamptz) h
+order by h.budget_id collate "C", h.window_start
 on conflict (tenant_id, budget_id, window_start) do update
-set held = array[t.held[1] + excluded.held[1], t.held[2] + excluded.held[2], t.held[3] + excluded.held[3], t.held[4] + excluded.held[4], t.held[5] + excluded.held[5], t.held[6] + excluded.held[6], t.held[7] + excluded.held[7]];
+set held = array[fulcrum.wrapped(t.held[1]::numeric + excluded.held[1]), fulcrum.wrapped(t.held[2]::numeric + excluded.held[2]), fulcrum.wrapped(t.held[3]::numeric + excluded.held[3]), fulcrum.wrapped(t.held[4]::numeric + excluded.held[4]),
+    fulcrum.wrapped(t.held[5]::numeric + excluded.held[5]), fulcrum.wrapped(t.held[6]::numeric + excluded.held[6]), fulcrum.wrapped(t.held[7]::numeric + excluded.held[7])];
 
 -- name: MoveHeld :exec
 update fulcrum.ledger_sums_of_holds set through = @through::timestamptz where tenant_id = @tenant_id;
 
 -- name: ReplaceHeld :exec
--- Adds up all holds anew that are older than until, of one account if it is not empty.
+-- Puts sums in the place of what was kept, of one account if it is not empty: seven
+-- numbers a window, in key order. Windows that are not named have none.
 insert into fulcrum.ledger_sums as t (tenant_id, budget_id, window_start, held)
-select @tenant_id, coalesce(h.budget_id, c.budget_id), coalesce(h.window_start, c.window_start), coalesce(h.held, array_fill(0::bigint, array[7]))
-from fulcrum.held_between(@tenant_id, @account::text, '-infinity', @until::timestamptz) h
-full join (select x.budget_id, x.window_start, x.held from fulcrum.ledger_sums x
-    where x.tenant_id = @tenant_id and (@account::text = '' or x.budget_id = @account::text)) c on c.budget_id = h.budget_id collate "C" and c.window_start = h.window_start
-where coalesce(h.held, array_fill(0::bigint, array[7])) <> coalesce(c.held, array_fill(0::bigint, array[7]))
+select @tenant_id, k.budget_id, k.window_start, k.held
+from (select coalesce(n.budget_id, c.budget_id) as budget_id, coalesce(n.window_start, c.window_start) as window_start,
+        coalesce((@held::bigint[])[n.place * 7 + 1:n.place * 7 + 7], array_fill(0::bigint, array[7])) as held, coalesce(c.held, array_fill(0::bigint, array[7])) as was
+    from (select generate_series(0, cardinality(@budget_ids::text[]) - 1) as place, unnest(@budget_ids::text[]) as budget_id, unnest(@window_starts::timestamptz[]) as window_start) n
+    full join (select x.budget_id, x.window_start, x.held from fulcrum.ledger_sums x
+        where x.tenant_id = @tenant_id and (@account::text = '' or x.budget_id = @account::text)) c on c.budget_id = n.budget_id collate "C" and c.window_start = n.window_start) k
+where k.held <> k.was
+order by k.budget_id collate "C", k.window_start
 on conflict (tenant_id, budget_id, window_start) do update set held = excluded.held;
 
 -- name: TenantsWithWindows :many

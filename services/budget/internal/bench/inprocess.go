@@ -74,9 +74,6 @@ const (
 
 // hot measures one path that everybody wants.
 func hot(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.Line, error) {
-	if err := makePlain(ctx, s); err != nil {
-		return nil, err
-	}
 	t, err := grow(ctx, s, 1, 1)
 	if err != nil {
 		return nil, err

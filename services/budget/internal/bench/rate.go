@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/fulcrum-io/fulcrum/pkg/bench"
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
@@ -45,12 +47,16 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.
 	// garbage between the rounds.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(4 << 30))
-	client, stop, err := s.process(ctx, progress)
+	conn, stop, err := s.process(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
 	defer stop()
-	var lines []bench.Line
+	client := budgetv1.NewLedgerServiceClient(conn)
+	lines, err := s.floor(ctx, p, conn, progress)
+	if err != nil {
+		return nil, err
+	}
 	for _, over := range []struct {
 		name            string
 		tenants, leaves int
@@ -78,6 +84,32 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.
 		}
 	}
 	return lines, nil
+}
+
+// floor measures, at the highest rate, calls to the same process that do nothing,
+// and beside them empty durable commits, of which there are as few as not to be
+// felt: what gRPC and the disk leave of the goal.
+func (s *server) floor(ctx context.Context, p plan, conn *grpc.ClientConn, progress io.Writer) ([]bench.Line, error) {
+	const rate, commits = 10_000, 100
+	fmt.Fprintf(progress, "%d empty calls a second through gRPC, and %d empty commits …\n", rate, commits)
+	health := healthpb.NewHealthClient(conn)
+	var commit []time.Duration
+	lines, err := atRate(fmt.Sprintf("%d/s through gRPC, empty calls: ", rate), p, 0, func() ([]time.Duration, int64, error) {
+		var g errgroup.Group
+		g.Go(func() (err error) {
+			commit, err = bench.Arrivals(ctx, commits, p.rate, 16, func(ctx context.Context, _ int) error { return s.commit(ctx) })
+			return err
+		})
+		took, err := bench.Arrivals(ctx, rate, p.rate, mostUnderWay, func(ctx context.Context, _ int) error {
+			_, err := health.Check(ctx, &healthpb.HealthCheckRequest{})
+			return err
+		})
+		return took, 0, errors.Join(err, g.Wait())
+	})
+	if err != nil {
+		return nil, err
+	}
+	return append(lines, bench.NoMore("an empty durable commit beside them, p99", ms(commit[len(commit)*99/100]), "ms", 0)), nil
 }
 
 // arrive sends holds at a rate for a while and returns how long each took,
@@ -114,7 +146,7 @@ func middle(v []float64) float64 {
 }
 
 // process starts the service and returns once it answers.
-func (s *server) process(ctx context.Context, progress io.Writer) (budgetv1.LedgerServiceClient, func(), error) {
+func (s *server) process(ctx context.Context, progress io.Writer) (*grpc.ClientConn, func(), error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, nil, err
@@ -155,7 +187,7 @@ func (s *server) process(ctx context.Context, progress io.Writer) (budgetv1.Ledg
 		stop()
 		return nil, nil, errors.Join(errors.New("the service does not answer"), err)
 	}
-	return client, stop, nil
+	return conn, stop, nil
 }
 
 // mostUnderWay is how many holds may wait for their answers at once.

@@ -69,6 +69,9 @@ func (s *server) open(ctx context.Context) error {
 	if s.plain, err = pgxpool.NewWithConfig(ctx, cfg); err != nil { //nolint:forbidigo // tables of the bench's own, not of tenants
 		return err
 	}
+	if err := makePlain(ctx, s); err != nil {
+		return err
+	}
 	return s.age(ctx)
 }
 

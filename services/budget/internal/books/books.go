@@ -33,7 +33,14 @@ type Cursor struct {
 	At          time.Time `json:"o"`
 	Transaction uuid.UUID `json:"x"`
 	Line        int16     `json:"l"`
-	Holds       bool      `json:"h,omitempty"` // all others were listed
+	Holds       bool      `json:"-"` // all others were listed
+}
+
+// carried is a Cursor as callers carry it. One among holds is a field, so that a
+// release that knows of none refuses it.
+type carried struct {
+	Cursor
+	Holds *Cursor `json:"h,omitempty"`
 }
 
 // Begin is the cursor before the first line of [from, to).
@@ -49,14 +56,19 @@ func (c Cursor) After(l Line) Cursor {
 
 // BeforeHolds is the cursor after all lines but those of holds.
 func (c Cursor) BeforeHolds() Cursor {
-	c.Holds, c.Transaction, c.Line = true, uuid.Nil, -1
+	c.Holds, c.At, c.Transaction, c.Line = true, c.From, uuid.Nil, -1
 	return c
 }
 
 // Text is the cursor as callers carry it. It gives them no right: what it
 // points at is looked up within their own tenant.
 func (c Cursor) Text() string {
-	raw, err := json.Marshal(c)
+	var out any = c
+	if c.Holds {
+		c.Budget = "" // holds are listed by time
+		out = map[string]Cursor{"h": c}
+	}
+	raw, err := json.Marshal(out)
 	if err != nil {
 		panic(err) // of times and texts
 	}
@@ -66,8 +78,13 @@ func (c Cursor) Text() string {
 // ParseCursor reads a Text, or returns a fault.
 func ParseCursor(text string) (c Cursor, err error) {
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
+	var in carried
 	if err == nil {
-		err = json.Unmarshal(raw, &c)
+		err = json.Unmarshal(raw, &in)
+	}
+	if c = in.Cursor; in.Holds != nil {
+		c = *in.Holds
+		c.Holds = true
 	}
 	if err != nil || c.From.IsZero() || !c.From.Before(c.To) {
 		return c, fault.Field("cursor", "is not one that this server gave").WithReason("CURSOR_INVALID")

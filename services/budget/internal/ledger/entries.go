@@ -155,6 +155,9 @@ func (w *Writes) Lines() int { return len(w.postings) }
 
 // Expect makes room for what so many operations post.
 func (w *Writes) Expect(ops int) {
+	if ops == 0 {
+		return
+	}
 	w.postings = make([]Posting, 0, 4*ops)
 	w.Transactions = make([]Transaction, 0, ops+1)
 }

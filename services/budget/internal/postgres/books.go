@@ -26,7 +26,7 @@ func (s *Store) Entries(ctx context.Context, tenant uuid.UUID, c books.Cursor, m
 			}
 			c = c.BeforeHolds()
 		}
-		if err := q.PlanForBatches(ctx); err != nil { // holds are looked up by their key
+		if err := q.PlanForBatches(ctx); err != nil { // by index, whatever the planner knows
 			return err
 		}
 		for len(lines) < most {
@@ -63,7 +63,7 @@ func postedLines(ctx context.Context, q *budgetdb.Queries, tenant uuid.UUID, c b
 // nothing, or nil at the end.
 func linesOfHolds(ctx context.Context, q *budgetdb.Queries, tenant uuid.UUID, c books.Cursor, most int) (lines []books.Line, last *books.Line, err error) {
 	rows, err := q.ExportHolds(ctx, budgetdb.ExportHoldsParams{
-		TenantID: tenant, Since: c.From, Until: c.To, Account: c.Account, Lim: int32(most), AfterID: c.Transaction, AfterLine: c.Line,
+		TenantID: tenant, Until: c.To, Account: c.Account, Lim: int32(most), AfterAt: c.At, AfterID: c.Transaction, AfterLine: c.Line,
 	})
 	for _, r := range rows {
 		last = &books.Line{

@@ -45,10 +45,10 @@ func (s *Store) compare(ctx context.Context, tenant uuid.UUID, account string, s
 	if recount {
 		arg.Lim = pageOfRecount
 	}
-	for again := recount; ; again = false {
-		if err := s.keepHeld(ctx, tenant, account, again); err != nil {
-			return windows, diffs, unreadable("add up holds", err)
-		}
+	if err := s.addUpHolds(ctx, tenant, account, recount); err != nil {
+		return 0, nil, unreadable("add up holds", err)
+	}
+	for {
 		page, err := s.page(ctx, arg)
 		if err != nil {
 			return windows, diffs, unreadable("check windows", err)
@@ -90,10 +90,8 @@ func (s *Store) page(ctx context.Context, arg budgetdb.CheckWindowsParams) (p pa
 		if err := q.PlanForBatches(ctx); err != nil {
 			return err
 		}
-		if arg.Recount {
-			if err := q.Patiently(ctx); err != nil {
-				return err
-			}
+		if err := q.Patiently(ctx); err != nil {
+			return err
 		}
 		now, err := q.Clock(ctx)
 		if err != nil {
@@ -122,34 +120,6 @@ func (s *Store) page(ctx context.Context, arg budgetdb.CheckWindowsParams) (p pa
 		return q.KeepSums(ctx, keep)
 	})
 	return p, err
-}
-
-// keepHeld adds up the holds of a tenant that are old enough, since the last time
-// or, of an account if it is not empty, all of them again. Instances take turns.
-func (s *Store) keepHeld(ctx context.Context, tenant uuid.UUID, account string, again bool) error {
-	return s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
-		q := budgetdb.New(tx)
-		if err := q.Patiently(ctx); err != nil {
-			return err
-		}
-		through, err := q.LockHeld(ctx, tenant)
-		if err != nil {
-			return err
-		}
-		if again {
-			if err := q.ReplaceHeld(ctx, budgetdb.ReplaceHeldParams{TenantID: tenant, Account: account, Until: through}); err != nil {
-				return err
-			}
-		}
-		now, err := q.Clock(ctx)
-		if err != nil || !now.Add(-settled).After(through) {
-			return err
-		}
-		if err := q.KeepHeld(ctx, budgetdb.KeepHeldParams{TenantID: tenant, Since: through, Until: now.Add(-settled)}); err != nil {
-			return err
-		}
-		return q.MoveHeld(ctx, budgetdb.MoveHeldParams{TenantID: tenant, Through: now.Add(-settled)})
-	})
 }
 
 // Report implements upkeep.Counters.

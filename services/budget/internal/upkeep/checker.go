@@ -2,6 +2,8 @@ package upkeep
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"time"
@@ -39,9 +41,10 @@ type Checker struct {
 	// how many counters are off, as of the last recount and what was found since.
 	Checked func(ctx context.Context, windows, differences int)
 
-	last      time.Time // when the last complete round began
-	recounted time.Time // when the last complete recount began
+	last      time.Time // when the last round began
+	recounted time.Time // when the last recount began
 	off       map[counter]bool
+	failed    map[uuid.UUID]bool // tenants whose check did not end: they are recounted next time
 }
 
 // counter names one counter of the ledger.
@@ -87,6 +90,8 @@ func (c *Checker) Check(ctx context.Context) error {
 	if !recount {
 		maps.Copy(off, c.off) // a round does not look again at what nobody touches
 	}
+	failed := make(map[uuid.UUID]bool)
+	var errs []error
 	for {
 		tenants, err := c.Counters.WithWindows(ctx, after, pageOfTenants)
 		if err != nil {
@@ -94,30 +99,40 @@ func (c *Checker) Check(ctx context.Context) error {
 		}
 		for _, tenant := range tenants {
 			after = tenant
-			n, diffs, err := c.Counters.Differences(ctx, tenant, since, recount)
-			if err != nil {
-				return err
-			}
+			n, err := c.tenant(ctx, tenant, since, recount || c.failed[tenant], off)
 			windows += n
-			for _, d := range diffs {
-				off[counter{d.Window, d.Account, d.Unit}] = true
-			}
-			if err := c.report(ctx, tenant, diffs, recount); err != nil {
+			if ctx.Err() != nil {
 				return err
+			}
+			if err != nil { // one tenant's ledger keeps nobody else's from being checked
+				failed[tenant] = true
+				errs = append(errs, fmt.Errorf("tenant %s: %w", tenant, err))
 			}
 		}
 		if len(tenants) < pageOfTenants {
 			break
 		}
 	}
-	c.last, c.off = begin, off
+	c.last, c.off, c.failed = begin, off, failed
 	if recount {
 		c.recounted = begin
 	}
 	if c.Checked != nil {
 		c.Checked(ctx, windows, len(off))
 	}
-	return nil
+	return errors.Join(errs...)
+}
+
+// tenant checks one tenant's ledger, and notes in off what differs.
+func (c *Checker) tenant(ctx context.Context, tenant uuid.UUID, since time.Time, recount bool, off map[counter]bool) (windows int, err error) {
+	windows, diffs, err := c.Counters.Differences(ctx, tenant, since, recount)
+	for _, d := range diffs {
+		off[counter{d.Window, d.Account, d.Unit}] = true
+	}
+	if err != nil {
+		return windows, err
+	}
+	return windows, c.report(ctx, tenant, diffs, recount)
 }
 
 // report tells of what is new.

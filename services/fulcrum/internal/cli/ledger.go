@@ -28,7 +28,8 @@ func (o *operator) ledgerExport() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "export", Short: "Write every entry of a span of time", Args: arguments(),
 		Long: `Write every entry of a span of time to standard output: account by account, each in
-the order of time, the same order whenever it is asked. If it breaks off, the cursor
+the order of time, and after these the holds, which are in several accounts, in the order
+of time; the same order whenever it is asked. If it breaks off, the cursor
 of the last whole page is said; --cursor goes on after it.`,
 		Example: "  fulcrum ledger export --from 2026-10-01 --to 2026-11-01 > october.csv\n  fulcrum ledger export --from 24h --format jsonl --account wallet:01a1…",
 	}

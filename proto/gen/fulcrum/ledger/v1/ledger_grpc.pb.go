@@ -38,7 +38,7 @@ const (
 type BookkeepingServiceClient interface {
 	// ExportEntries streams the entries of a span of time: account by account, each
 	// in the order of time, and after these the holds that are entries by themselves,
-	// in the order of their ids. Each message carries the cursor to go on from after
+	// in the order of time. Each message carries the cursor to go on from after
 	// it; a cursor keeps the span.
 	ExportEntries(ctx context.Context, in *ExportEntriesRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ExportEntriesResponse], error)
 	// CheckLedger adds up every entry of the tenant now and compares the sums
@@ -132,7 +132,7 @@ func (c *bookkeepingServiceClient) ReleaseHold(ctx context.Context, in *ReleaseH
 type BookkeepingServiceServer interface {
 	// ExportEntries streams the entries of a span of time: account by account, each
 	// in the order of time, and after these the holds that are entries by themselves,
-	// in the order of their ids. Each message carries the cursor to go on from after
+	// in the order of time. Each message carries the cursor to go on from after
 	// it; a cursor keeps the span.
 	ExportEntries(*ExportEntriesRequest, grpc.ServerStreamingServer[ExportEntriesResponse]) error
 	// CheckLedger adds up every entry of the tenant now and compares the sums

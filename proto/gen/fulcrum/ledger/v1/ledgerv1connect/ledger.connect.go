@@ -56,7 +56,7 @@ const (
 type BookkeepingServiceClient interface {
 	// ExportEntries streams the entries of a span of time: account by account, each
 	// in the order of time, and after these the holds that are entries by themselves,
-	// in the order of their ids. Each message carries the cursor to go on from after
+	// in the order of time. Each message carries the cursor to go on from after
 	// it; a cursor keeps the span.
 	ExportEntries(context.Context, *v1.ExportEntriesRequest) (*connect.ServerStreamForClient[v1.ExportEntriesResponse], error)
 	// CheckLedger adds up every entry of the tenant now and compares the sums
@@ -173,7 +173,7 @@ func (c *bookkeepingServiceClient) ReleaseHold(ctx context.Context, req *v1.Rele
 type BookkeepingServiceHandler interface {
 	// ExportEntries streams the entries of a span of time: account by account, each
 	// in the order of time, and after these the holds that are entries by themselves,
-	// in the order of their ids. Each message carries the cursor to go on from after
+	// in the order of time. Each message carries the cursor to go on from after
 	// it; a cursor keeps the span.
 	ExportEntries(context.Context, *v1.ExportEntriesRequest, *connect.ServerStream[v1.ExportEntriesResponse]) error
 	// CheckLedger adds up every entry of the tenant now and compares the sums

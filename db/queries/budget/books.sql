@@ -36,7 +36,8 @@ limit @lim::integer;
 -- line. Before those of each hold comes one with the number -1, which is none: a
 -- hold may have no others.
 with page as materialized (
-    select x.id, x.created_at from fulcrum.reservations x
+    select x.id, x.created_at, x.budget_ids, x.window_starts, x.vias, x.cost_nano, x.total_tokens, x.input_tokens, x.output_tokens, x.llm_calls, x.tool_calls, x.seconds
+    from fulcrum.reservations x
     where x.tenant_id = @tenant_id and not x.posted
       and x.created_at >= @after_at::timestamptz and x.created_at < @until::timestamptz and (x.created_at > @after_at::timestamptz or x.id >= @after_id::uuid)
       and (@account::text = '' or @account::text = any (x.budget_ids))
@@ -45,9 +46,14 @@ with page as materialized (
 select l.occurred_at::timestamptz as occurred_at, l.transaction_id::uuid as transaction_id, l.line::smallint as line, l.budget_id::text as budget_id, l.window_start::timestamptz as window_start,
     l.cost_nano::bigint as cost_nano, l.total_tokens::bigint as total_tokens, l.input_tokens::bigint as input_tokens, l.output_tokens::bigint as output_tokens, l.llm_calls::bigint as llm_calls, l.tool_calls::bigint as tool_calls, l.seconds::bigint as seconds
 from (
-    select h.occurred_at, h.transaction_id, h.line, h.budget_id, h.window_start, h.cost_nano, h.total_tokens, h.input_tokens, h.output_tokens, h.llm_calls, h.tool_calls, h.seconds
-    from fulcrum.ledger_holds h
-    where h.tenant_id = @tenant_id and h.transaction_id = any (array(select p.id from page p)) and (@account::text = '' or h.budget_id = @account::text)
+    select h.occurred_at, h.transaction_id, h.line, h.budget_id, h.window_start, h.cost_nano, case when h.budget_id like 'wallet:%' then 0 else h.total_tokens end as total_tokens, case when h.budget_id like 'wallet:%' then 0 else h.input_tokens end as input_tokens,
+        case when h.budget_id like 'wallet:%' then 0 else h.output_tokens end as output_tokens, case when h.budget_id like 'wallet:%' then 0 else h.llm_calls end as llm_calls,
+        case when h.budget_id like 'wallet:%' then 0 else h.tool_calls end as tool_calls, case when h.budget_id like 'wallet:%' then 0 else h.seconds end as seconds
+    from (select p.created_at as occurred_at, p.id as transaction_id, generate_subscripts(p.budget_ids, 1) - 1 as line, unnest(p.budget_ids) as budget_id, unnest(p.window_starts) as window_start, unnest(p.vias) as via,
+            p.cost_nano, p.total_tokens, p.input_tokens, p.output_tokens, p.llm_calls, p.tool_calls, p.seconds
+        from page p) h
+    where coalesce(h.via, '') = '' and (@account::text = '' or h.budget_id = @account::text)
+      and (h.cost_nano > 0 or h.budget_id not like 'wallet:%' and greatest(h.total_tokens, h.input_tokens, h.output_tokens, h.llm_calls, h.tool_calls, h.seconds) > 0)
     union all
     select p.created_at, p.id, -1, '', 'epoch', 0, 0, 0, 0, 0, 0, 0 from page p) l
 where (l.occurred_at, l.transaction_id, l.line) > (@after_at::timestamptz, @after_id::uuid, @after_line::smallint)

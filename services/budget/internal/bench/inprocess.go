@@ -47,13 +47,13 @@ func (s *server) ledger(ctx context.Context) (*inProcess, error) {
 }
 
 func (l *inProcess) hold(t *tree) func(context.Context) error {
-	return func(ctx context.Context) error { return granted(l.Do(ctx, t.any())) }
+	return func(ctx context.Context) error { return granted(l.Do(ctx, t.any().Seal())) }
 }
 
 // cycle holds and settles.
 func (l *inProcess) cycle(t *tree) func(context.Context) error {
 	return func(ctx context.Context) error {
-		op := t.any()
+		op := t.any().Seal()
 		if err := granted(l.Do(ctx, op)); err != nil {
 			return err
 		}
@@ -97,7 +97,7 @@ func closed(ctx context.Context, s *server, p plan, progress io.Writer, t *tree,
 		return nil, err
 	}
 	defer func() { _ = l.stop() }()
-	if err := touchAll(t, func(op *ledger.Reserve) error { return granted(l.Do(ctx, op)) }); err != nil {
+	if err := touchAll(t, func(op *ledger.Reserve) error { return granted(l.Do(ctx, op.Seal())) }); err != nil {
 		return nil, err
 	}
 	cases := append(s.cases(t.leaves()), bench.Case{Name: "hold", Do: l.hold(t)}, bench.Case{Name: "cycle", Do: l.cycle(t)})
@@ -145,7 +145,7 @@ func growth(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench
 			return nil, err
 		}
 		defer func() { _ = l.stop() }()
-		if err := touchAll(t, func(op *ledger.Reserve) error { return granted(l.Do(ctx, op)) }); err != nil {
+		if err := touchAll(t, func(op *ledger.Reserve) error { return granted(l.Do(ctx, op.Seal())) }); err != nil {
 			return nil, err
 		}
 		cases = append(cases, bench.Case{Name: fmt.Sprint(n), Do: l.hold(t)})

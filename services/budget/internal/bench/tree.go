@@ -57,14 +57,14 @@ func level(id string, scope *costv1.BudgetScope) *costv1.Budget {
 // leaves is how many paths there are.
 func (t *tree) leaves() int { return len(t.tenants) * t.agents }
 
-// at is a hold on the path of leaf i.
+// at is a hold on the path of leaf i, as a caller asks for it: not sealed.
 func (t *tree) at(i int) *ledger.Reserve {
 	agent := i / len(t.tenants)
-	return (&ledger.Reserve{
+	return &ledger.Reserve{
 		Ref: ledger.Ref{Tenant: t.tenants[i%len(t.tenants)], ID: uuid.Must(uuid.NewV7())}, TTL: time.Hour,
 		Subject: catalog.Subject{AgentID: "agent-" + strconv.Itoa(agent), Team: "team-" + strconv.Itoa(agent%teams)},
 		Amounts: amount.Amounts{amount.Cost: 1},
-	}).Seal()
+	}
 }
 
 // any is a hold on a path by chance.

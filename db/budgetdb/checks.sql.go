@@ -36,27 +36,27 @@ left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w
 cross join lateral (
     select array[
             fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0))]::bigint[] as newer
     from (select e.from_account, e.to_account, sum(e.cost_nano) as cost_nano, sum(e.total_tokens) as total_tokens, sum(e.input_tokens) as input_tokens, sum(e.output_tokens) as output_tokens, sum(e.llm_calls) as llm_calls, sum(e.tool_calls) as tool_calls, sum(e.seconds) as seconds
         from fulcrum.ledger_posted e
         where e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start
@@ -207,11 +207,10 @@ func (q *Queries) HeldBetween(ctx context.Context, arg HeldBetweenParams) ([]Hel
 }
 
 const heldThrough = `-- name: HeldThrough :many
-select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $1 for update
+select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $1
 `
 
-// The moment before which a tenant's holds are added up, if any are. Whoever adds up
-// more has it locked until he is done.
+// The moment before which a tenant's holds are added up, if any are.
 func (q *Queries) HeldThrough(ctx context.Context, tenantID uuid.UUID) ([]time.Time, error) {
 	rows, err := q.db.Query(ctx, heldThrough, tenantID)
 	if err != nil {
@@ -266,27 +265,27 @@ left join fulcrum.ledger_sums c on c.tenant_id = w.tenant_id and c.budget_id = w
 cross join lateral (
     select array[
             fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.cost_nano) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.total_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.total_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.total_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.input_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.input_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.input_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.output_tokens) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.output_tokens) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.output_tokens) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.llm_calls) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.llm_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.llm_calls) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.tool_calls) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.tool_calls) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.tool_calls) filter (where m.to_account = 'overage'), 0)),
             fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'held'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'held'), 0)),
-            coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0),
-            coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0),
-            coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0)]::bigint[] as newer
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.to_account = 'spent'), 0) - coalesce(sum(m.seconds) filter (where m.from_account = 'spent'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.seconds) filter (where m.from_account = 'overage'), 0) - coalesce(sum(m.seconds) filter (where m.to_account = 'overage'), 0)),
+            fulcrum.wrapped(coalesce(sum(m.cost_nano) filter (where m.from_account = 'external'), 0) - coalesce(sum(m.cost_nano) filter (where m.to_account = 'external'), 0))]::bigint[] as newer
     from (select e.from_account, e.to_account, sum(e.cost_nano) as cost_nano, sum(e.total_tokens) as total_tokens, sum(e.input_tokens) as input_tokens, sum(e.output_tokens) as output_tokens, sum(e.llm_calls) as llm_calls, sum(e.tool_calls) as tool_calls, sum(e.seconds) as seconds
         from fulcrum.ledger_posted e
         where e.tenant_id = w.tenant_id and e.budget_id = w.budget_id and e.window_start = w.window_start
@@ -314,6 +313,31 @@ func (q *Queries) KeepSums(ctx context.Context, arg KeepSumsParams) error {
 		arg.TenantID,
 	)
 	return err
+}
+
+const lockHeldThrough = `-- name: LockHeldThrough :many
+select k.through from fulcrum.ledger_sums_of_holds k where k.tenant_id = $1 for update
+`
+
+// The same. Whoever adds up more has it locked until he is done.
+func (q *Queries) LockHeldThrough(ctx context.Context, tenantID uuid.UUID) ([]time.Time, error) {
+	rows, err := q.db.Query(ctx, lockHeldThrough, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []time.Time
+	for rows.Next() {
+		var through time.Time
+		if err := rows.Scan(&through); err != nil {
+			return nil, err
+		}
+		items = append(items, through)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const moveHeld = `-- name: MoveHeld :exec

@@ -25,6 +25,7 @@ type Metrics struct {
 	expired     metric.Int64Counter
 	overruns    metric.Int64Counter
 	differences metric.Int64Gauge
+	unchecked   metric.Int64Gauge
 	checked     metric.Int64Counter
 
 	mu    sync.Mutex // guards usage
@@ -63,6 +64,8 @@ func New(m metric.Meter, queue func() int) (*Metrics, error) {
 	note(err)
 	out.differences, err = m.Int64Gauge("fulcrum_budget_ledger_differences", metric.WithDescription("Counters that are not the sum of their entries, as of the last recount and what was found since. Anything but 0 is a defect."))
 	note(err)
+	out.unchecked, err = m.Int64Gauge("fulcrum_budget_ledger_unchecked", metric.WithDescription("Tenants whose ledger the last round of the check could not check."))
+	note(err)
 	out.checked, err = m.Int64Counter("fulcrum_budget_windows_checked_total", metric.WithDescription("Windows compared with their entries."))
 	note(err)
 	_, err = m.Int64ObservableGauge("fulcrum_budget_queue_depth", metric.WithDescription("Operations waiting for the next ledger transaction."),
@@ -82,6 +85,7 @@ func New(m metric.Meter, queue func() int) (*Metrics, error) {
 		c.Add(context.Background(), 0)
 	}
 	out.differences.Record(context.Background(), 0)
+	out.unchecked.Record(context.Background(), 0)
 	return out, nil
 }
 
@@ -121,9 +125,10 @@ func (m *Metrics) Settled(ctx context.Context, a ledger.Answer) {
 func (m *Metrics) Swept(ctx context.Context, holds int) { m.expired.Add(ctx, int64(holds)) }
 
 // Checked records one round of the checker.
-func (m *Metrics) Checked(ctx context.Context, windows, differences int) {
+func (m *Metrics) Checked(ctx context.Context, windows, differences, unchecked int) {
 	m.checked.Add(ctx, int64(windows))
 	m.differences.Record(ctx, int64(differences))
+	m.unchecked.Record(ctx, int64(unchecked))
 }
 
 // Observe takes note of windows that changed. Limits of envelopes are left out:

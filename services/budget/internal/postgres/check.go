@@ -49,6 +49,11 @@ func (s *Store) compare(ctx context.Context, tenant uuid.UUID, account string, s
 		return 0, nil, unreadable("add up holds", err)
 	}
 	for {
+		if windows > 0 { // a page reads the holds that are not kept yet
+			if err := s.keepHeld(ctx, tenant); err != nil {
+				return windows, diffs, unreadable("add up holds", err)
+			}
+		}
 		page, err := s.page(ctx, arg)
 		if err != nil {
 			return windows, diffs, unreadable("check windows", err)

@@ -46,7 +46,7 @@ func agree(t *testing.T, d *dbtest.Database, in *instance, tenant uuid.UUID, wan
 	if err != nil || len(models) != 1 || models[0].Amounts[0] != want {
 		t.Errorf("the models of the budget: %+v, %v; want %d", models, err, want)
 	}
-	check := &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, windows, differences int) {
+	check := &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, windows, differences, _ int) {
 		if windows == 0 || differences != 0 {
 			t.Errorf("the check finds %d differences in %d windows", differences, windows)
 		}

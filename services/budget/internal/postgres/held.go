@@ -77,8 +77,11 @@ func (s *Store) keepHeld(ctx context.Context, tenant uuid.UUID) error {
 	if err != nil {
 		return err
 	}
-	return s.spans(ctx, tenant, through, now.Add(-settled), func(ctx context.Context, q *budgetdb.Queries, _, to time.Time) error {
-		through, err := q.HeldThrough(ctx, tenant)
+	return s.spans(ctx, tenant, through, now.Add(-settled), func(ctx context.Context, q *budgetdb.Queries, from, to time.Time) error {
+		if !from.Before(to) { // nothing was held
+			return nil
+		}
+		through, err := q.LockHeldThrough(ctx, tenant)
 		if err != nil || len(through) == 0 || !through[0].Before(to) {
 			return err // another instance was quicker
 		}
@@ -94,17 +97,15 @@ func (s *Store) keepHeld(ctx context.Context, tenant uuid.UUID) error {
 func (s *Store) heldThrough(ctx context.Context, tenant uuid.UUID) (through time.Time, err error) {
 	err = s.db.WithTenant(ctx, tenant, func(ctx context.Context, tx db.Tx) error {
 		q := budgetdb.New(tx)
-		if err := q.Patiently(ctx); err != nil {
-			return err
-		}
-		if err := q.BeginHeld(ctx, budgetdb.BeginHeldParams{TenantID: tenant}); err != nil {
-			return err
-		}
 		rows, err := q.HeldThrough(ctx, tenant)
-		if err == nil {
-			through = rows[0]
+		if err != nil {
+			return err
 		}
-		return err
+		if len(rows) > 0 {
+			through = rows[0]
+			return nil
+		}
+		return q.BeginHeld(ctx, budgetdb.BeginHeldParams{TenantID: tenant})
 	})
 	return through, err
 }
@@ -136,8 +137,8 @@ func (s *Store) replaceHeld(ctx context.Context, tenant uuid.UUID, account strin
 			if err := q.Patiently(ctx); err != nil {
 				return err
 			}
-			now, err := q.HeldThrough(ctx, tenant)
-			if err != nil {
+			now, err := q.LockHeldThrough(ctx, tenant)
+			if err != nil || len(now) == 0 { // somebody deleted it: nothing is kept
 				return err
 			}
 			if moved = now[0]; moved.After(through) {

@@ -144,7 +144,7 @@ func TestTheCheckerFindsWhatDoesNotAddUp(t *testing.T) {
 		must(t, in, settle(r.Ref, 12))
 	}
 	rounds := make(map[string]int)
-	checker := &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, windows, differences int) {
+	checker := &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, windows, differences, _ int) {
 		rounds["windows"], rounds["differences"] = windows, differences
 	}}
 	check := func(want int) {

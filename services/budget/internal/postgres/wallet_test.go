@@ -298,7 +298,7 @@ func TestTheCheckerFindsTamperingOfCountersAndEntries(t *testing.T) {
 	dbtest.Admin(t, d, `update fulcrum.ledger_postings set occurred_at = now() - interval '1 h'`, `update fulcrum.reservations set created_at = now() - interval '1 h'`)
 	var found int
 	newChecker := func() *upkeep.Checker {
-		return &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, _, differences int) { found = differences }}
+		return &upkeep.Checker{Counters: in.store, Log: slog.New(slog.DiscardHandler), Checked: func(_ context.Context, _, differences, _ int) { found = differences }}
 	}
 	one := newChecker()
 	round := func(c *upkeep.Checker, differences int, events int64) {

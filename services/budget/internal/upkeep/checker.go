@@ -37,14 +37,21 @@ type Checker struct {
 	Log      *slog.Logger
 	Every    time.Duration
 	Recount  time.Duration // between rounds that add up every entry anew; 0: only the first does
-	// Checked is told of every round, if not nil: how many windows it looked at, and
-	// how many counters are off, as of the last recount and what was found since.
-	Checked func(ctx context.Context, windows, differences int)
+	// Checked is told of every round, if not nil: how many windows it looked at, how
+	// many counters are off, as of the last recount and what was found since, and how
+	// many tenants' ledgers it could not check.
+	Checked func(ctx context.Context, windows, differences, unchecked int)
 
 	last      time.Time // when the last round began
 	recounted time.Time // when the last recount began
 	off       map[counter]bool
-	failed    map[uuid.UUID]bool // tenants whose check did not end: they are recounted next time
+	failed    map[uuid.UUID]attempt // tenants whose check did not end: the next round makes up for it
+}
+
+// attempt is what a check was to look at.
+type attempt struct {
+	since   time.Time
+	recount bool
 }
 
 // counter names one counter of the ledger.
@@ -60,7 +67,7 @@ func (c *Checker) Run(ctx context.Context) error {
 	defer tick.Stop()
 	for {
 		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
-			c.Log.LogAttrs(ctx, slog.LevelWarn, "check of the ledger stopped, next time again", slog.Any("err", err))
+			c.Log.LogAttrs(ctx, slog.LevelWarn, "the ledger was not checked for all, next time again", slog.Any("err", err))
 		}
 		select {
 		case <-ctx.Done():
@@ -79,33 +86,31 @@ const overlap = time.Minute
 // a window that nobody touches.
 func (c *Checker) Check(ctx context.Context) error {
 	begin := time.Now()
-	since := time.Time{}
-	recount := c.recounted.IsZero() || c.Recount > 0 && begin.Sub(c.recounted) >= c.Recount
-	if !c.last.IsZero() && !recount {
-		since = c.last.Add(-overlap)
+	round := attempt{recount: c.recounted.IsZero() || c.Recount > 0 && begin.Sub(c.recounted) >= c.Recount}
+	if !c.last.IsZero() {
+		round.since = c.last.Add(-overlap)
 	}
 	var after uuid.UUID
 	windows := 0
-	off := make(map[counter]bool)
-	if !recount {
-		maps.Copy(off, c.off) // a round does not look again at what nobody touches
-	}
-	failed := make(map[uuid.UUID]bool)
+	off := make(map[counter]bool) // a round does not look again at what nobody touches
+	maps.Copy(off, c.off)
+	failed, there := make(map[uuid.UUID]attempt), make(map[uuid.UUID]bool)
 	var errs []error
 	for {
 		tenants, err := c.Counters.WithWindows(ctx, after, pageOfTenants)
 		if err != nil {
-			return err
+			return errors.Join(append(errs, err)...)
 		}
 		for _, tenant := range tenants {
-			after = tenant
-			n, err := c.tenant(ctx, tenant, since, recount || c.failed[tenant], off)
+			after, there[tenant] = tenant, true
+			this := c.failed[tenant].and(round)
+			n, err := c.tenant(ctx, tenant, this, off)
 			windows += n
 			if ctx.Err() != nil {
 				return err
 			}
 			if err != nil { // one tenant's ledger keeps nobody else's from being checked
-				failed[tenant] = true
+				failed[tenant] = this
 				errs = append(errs, fmt.Errorf("tenant %s: %w", tenant, err))
 			}
 		}
@@ -113,26 +118,40 @@ func (c *Checker) Check(ctx context.Context) error {
 			break
 		}
 	}
+	maps.DeleteFunc(off, func(k counter, _ bool) bool { return !there[k.window.Tenant] })
 	c.last, c.off, c.failed = begin, off, failed
-	if recount {
+	if round.recount {
 		c.recounted = begin
 	}
 	if c.Checked != nil {
-		c.Checked(ctx, windows, len(off))
+		c.Checked(ctx, windows, len(off), len(failed))
 	}
 	return errors.Join(errs...)
 }
 
-// tenant checks one tenant's ledger, and notes in off what differs.
-func (c *Checker) tenant(ctx context.Context, tenant uuid.UUID, since time.Time, recount bool, off map[counter]bool) (windows int, err error) {
-	windows, diffs, err := c.Counters.Differences(ctx, tenant, since, recount)
+// and is what to look at for both: the zero attempt looks at nothing.
+func (a attempt) and(b attempt) attempt {
+	if a != (attempt{}) && a.since.Before(b.since) {
+		b.since = a.since
+	}
+	b.recount = a.recount || b.recount
+	if b.recount { // that looks at everything
+		b.since = time.Time{}
+	}
+	return b
+}
+
+// tenant checks one tenant's ledger, and notes in off what differs. What it found
+// before it failed is told, too.
+func (c *Checker) tenant(ctx context.Context, tenant uuid.UUID, a attempt, off map[counter]bool) (windows int, err error) {
+	windows, diffs, err := c.Counters.Differences(ctx, tenant, a.since, a.recount)
+	if err == nil && a.recount {
+		maps.DeleteFunc(off, func(k counter, _ bool) bool { return k.window.Tenant == tenant })
+	}
 	for _, d := range diffs {
 		off[counter{d.Window, d.Account, d.Unit}] = true
 	}
-	if err != nil {
-		return windows, err
-	}
-	return windows, c.report(ctx, tenant, diffs, recount)
+	return windows, errors.Join(err, c.report(ctx, tenant, diffs, err == nil && a.recount))
 }
 
 // report tells of what is new.

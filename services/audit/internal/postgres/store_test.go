@@ -234,6 +234,14 @@ func TestAnEntryBeyondTheCheckpointIsNotProvenYet(t *testing.T) {
 
 	d := dbtest.New(t)
 	l, tenant, fs := newLog(t, d), dbtest.Tenant(t, d), facts(2)
+	// Nor is the first, before there is any.
+	other := dbtest.Tenant(t, d)
+	if err := l.Append(t.Context(), other, fs[:1]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Include(t.Context(), other, fs[0].Leaf.Event); !fault.HasReason(err, "AUDIT_NOT_SIGNED_YET") {
+		t.Errorf("without a checkpoint: %v", err)
+	}
 	appendAll(t, l, tenant, fs[:1])
 	if err := l.Append(t.Context(), tenant, fs[1:]); err != nil {
 		t.Fatal(err)

@@ -27,7 +27,7 @@ func (l *Log) Include(ctx context.Context, tenant, event uuid.UUID) (Inclusion, 
 		return Inclusion{}, err
 	}
 	c, err := l.store.LatestCheckpoint(ctx, tenant)
-	if err != nil {
+	if err != nil && !fault.HasReason(err, "AUDIT_EMPTY") { // the first has yet to be signed
 		return Inclusion{}, err
 	}
 	if e.Index >= c.Size {

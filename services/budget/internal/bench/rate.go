@@ -71,7 +71,7 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.
 		for _, by := range []struct {
 			name string
 			open arrive
-		}{{"a call each", open}, {"streams", openStreams}} {
+		}{{"a call each", open}, {"streams", openStreams}, {"many a call", openMany}} {
 			for _, rate := range []int{1000, 5000, 10_000} {
 				name := fmt.Sprintf("%s, %d/s through gRPC, %s: hold, ", over.name, rate, by.name)
 				fmt.Fprintf(progress, "%s, %d holds a second through gRPC, %s …\n", over.name, rate, by.name)
@@ -209,12 +209,17 @@ func open(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rat
 }
 
 func hold(ctx context.Context, client budgetv1.LedgerServiceClient, op *ledger.Reserve) error {
-	a, err := client.Reserve(identity.With(ctx, identity.System(op.Tenant)), &budgetv1.ReserveRequest{
-		ReservationId: op.ID.String(), Amounts: &governancev1.Amounts{CostNano: 1},
-		Subject: &budgetv1.Subject{AgentId: op.Subject.AgentID, Team: op.Subject.Team},
-	})
+	a, err := client.Reserve(identity.With(ctx, identity.System(op.Tenant)), asked(op))
 	if err == nil && len(a.GetHold().GetBudgets()) != 3 {
 		err = fmt.Errorf("held in %d budgets instead of 3: %s", len(a.GetHold().GetBudgets()), a.GetMessage())
 	}
 	return err
+}
+
+// asked is op as a caller asks for it.
+func asked(op *ledger.Reserve) *budgetv1.ReserveRequest {
+	return &budgetv1.ReserveRequest{
+		ReservationId: op.ID.String(), Amounts: &governancev1.Amounts{CostNano: 1},
+		Subject: &budgetv1.Subject{AgentId: op.Subject.AgentID, Team: op.Subject.Team},
+	}
 }

@@ -15,7 +15,6 @@ import (
 	"github.com/fulcrum-io/fulcrum/pkg/bench"
 	"github.com/fulcrum-io/fulcrum/pkg/identity"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
-	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
 
@@ -36,7 +35,7 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 	var running sync.WaitGroup
 	for _, tenant := range t.tenants {
 		for range streamsOfTenant {
-			s := &stream{asked: make(chan asked, len(answers))}
+			s := &stream{queue: make(chan numbered, len(answers))}
 			var err error
 			if s.calls, err = client.Operate(identity.With(ctx, identity.System(tenant))); err != nil {
 				return nil, 0, err
@@ -53,7 +52,7 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 	took, err := bench.Arrivals(ctx, rate, long, mostUnderWay, func(ctx context.Context, i int) error {
 		op := t.any()
 		s := lanes[op.Tenant]
-		s[i%len(s)].asked <- asked{i, op}
+		s[i%len(s)].queue <- numbered{i, op}
 		select {
 		case granted := <-answers[i]:
 			if !granted {
@@ -66,7 +65,7 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 	})
 	for _, of := range lanes {
 		for _, s := range of {
-			close(s.asked)
+			close(s.queue)
 		}
 	}
 	running.Wait()
@@ -76,10 +75,10 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 // stream is one of the caller's.
 type stream struct {
 	calls budgetv1.LedgerService_OperateClient
-	asked chan asked
+	queue chan numbered
 }
 
-type asked struct {
+type numbered struct {
 	number int
 	op     *ledger.Reserve
 }
@@ -88,13 +87,10 @@ type asked struct {
 func (s *stream) run(answered func(number int, granted bool)) error {
 	sent := make(chan error, 1)
 	go func() {
-		for a := range s.asked {
+		for a := range s.queue {
 			err := s.calls.Send(&budgetv1.OperateRequest{
-				Id: strconv.Itoa(a.number),
-				Operation: &budgetv1.OperateRequest_Reserve{Reserve: &budgetv1.ReserveRequest{
-					ReservationId: a.op.ID.String(), Amounts: &governancev1.Amounts{CostNano: 1},
-					Subject: &budgetv1.Subject{AgentId: a.op.Subject.AgentID, Team: a.op.Subject.Team},
-				}},
+				Id:        strconv.Itoa(a.number),
+				Operation: &budgetv1.OperateRequest_Reserve{Reserve: asked(a.op)},
 			})
 			if err != nil {
 				sent <- err

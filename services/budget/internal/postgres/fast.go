@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/fulcrum-io/fulcrum/db"
@@ -86,26 +87,39 @@ func (b *batch) recall() bool {
 	return true
 }
 
+// aheadFrom is the number of ops from which on the windows are sent ahead: for few,
+// waking the server twice costs more than what it does meanwhile.
+const aheadFrom = 8
+
 // save writes everything as one implicit transaction, which fails if the batch's
-// time or configuration are not those of now.
+// time or configuration are not those of now. The server saves the windows while
+// the rest is still put together.
 func (b *batch) save(ctx context.Context) error {
-	w := &b.books.Writes
 	g := b.guard()
-	steps := b.windowWrites(g)
-	if len(steps) == 0 || b.clockGuess.old() {
-		steps = append([]step{b.ask(g)}, steps...)
+	windows := b.windowWrites(g)
+	b.began = time.Now()
+	if len(windows) == 0 || b.clockGuess.old() {
+		return b.saveAndAsk(ctx, g, windows)
 	}
-	steps = append(steps, b.ledgerWrites(w)...)
-	events := make([]*busv1.Event, len(w.Events))
-	for i, e := range w.Events {
+	return b.db.Streamed(ctx, b.tenants, func(ctx context.Context, s *db.Stream) error {
+		return ahead(ctx, s, windows, len(b.left) >= aheadFrom, func() []step { return b.ledgerWrites(&b.books.Writes) }, b.sendEvents, b.recent.pack)
+	})
+}
+
+// saveAndAsk is save, and asks for the database's time.
+func (b *batch) saveAndAsk(ctx context.Context, g guard, windows []step) error {
+	steps := slices.Concat([]step{b.ask(g)}, windows, b.ledgerWrites(&b.books.Writes))
+	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
+		return pipelinedWhile(ctx, tx, steps, b.sendEvents, b.recent.pack)
+	})
+}
+
+func (b *batch) sendEvents(ctx context.Context, tx db.Tx) error {
+	events := make([]*busv1.Event, len(b.books.Writes.Events))
+	for i, e := range b.books.Writes.Events {
 		events[i] = b.Encode(e)
 	}
-	b.began = time.Now()
-	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
-		return pipelinedWhile(ctx, tx, steps, func(ctx context.Context, tx db.Tx) error {
-			return b.Outbox(ctx, tx, events...)
-		}, b.recent.pack)
-	})
+	return b.Outbox(ctx, tx, events...)
 }
 
 // committed keeps in memory what a committed batch wrote, and tells of it.

@@ -124,10 +124,11 @@ func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
 }
 
 // StartAll queues many like Do and does not wait: wait is the rest of Do for
-// the item at i, and must be called once for each. They are queued together, so
-// that they share as few flushes as their number and the fairness between keys
-// allow; one that is refused takes nobody along. ctx is of all of them, unless
-// own is there and says which one an item has for itself.
+// the item at i, at most once for each; who does not want its answer leaves it.
+// They are queued together, so that they share as few flushes as their number and
+// the fairness between keys allow, and one that is refused takes nobody along.
+// ctx is of all of them, unless own is there and says which one an item has for
+// itself.
 //
 // What one goroutine starts after another thing of the same key, before it in
 // vs or in an earlier call, is flushed after it, or with it, if there is one

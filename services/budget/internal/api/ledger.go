@@ -25,8 +25,8 @@ type Lane interface {
 	// DoAll does many ops of one tenant, and answers each.
 	DoAll(ctx context.Context, ops []ledger.Op) []groupcommit.Result[ledger.Answer]
 	// StartAll queues ops of one tenant together, behind those started before. wait
-	// is the rest of Do for the op at i, once for each. own, unless nil, says which
-	// context an op has for itself instead of ctx.
+	// is the rest of Do for the op at i, at most once for each. own, unless nil, says
+	// which context an op has for itself instead of ctx.
 	StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error))
 }
 

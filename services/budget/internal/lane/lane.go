@@ -72,9 +72,9 @@ func (l *Lane) Do(ctx context.Context, op ledger.Op) (ledger.Answer, error) {
 }
 
 // StartAll queues ops of one tenant together, like Do, and does not wait: wait
-// is the rest of Do for the op at i, and must be called once for each. What one
-// goroutine starts is done in that order, also within ops. ctx is of all of
-// them, unless own is there and says which one an op has for itself.
+// is the rest of Do for the op at i, at most once for each. What one goroutine
+// starts is done in that order, also within ops. ctx is of all of them, unless
+// own is there and says which one an op has for itself.
 func (l *Lane) StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error)) {
 	if len(ops) > 0 {
 		if err := l.store.Ready(ctx, ops[0].Of().Tenant); err != nil {

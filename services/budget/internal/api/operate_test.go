@@ -264,6 +264,25 @@ func TestAnIDThatIsUnderWayEndsTheStream(t *testing.T) {
 	}
 }
 
+func TestAnIDIsFreeOnceItsAnswerIsThere(t *testing.T) {
+	t.Parallel()
+	g := newGate()
+	close(g.open)
+	s := stream(t, g)
+	for range 3 {
+		if err := s.Send(holds(0, 5)); err != nil {
+			t.Fatal(err)
+		}
+		for answered := 0; answered < 5; {
+			resp, err := s.Recv()
+			if err != nil {
+				t.Fatal(err)
+			}
+			answered += len(resp.GetResults())
+		}
+	}
+}
+
 // broken is a lane that panics at the second message.
 type broken struct {
 	*gate

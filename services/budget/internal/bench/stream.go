@@ -23,6 +23,9 @@ import (
 // of the gateway do.
 const streamsOfTenant = 2
 
+// messagesOfStream is how many messages of a stream have no answer at a time.
+const messagesOfStream = 1
+
 // openStreams is open for a caller who collects over streams that stay open. A
 // hold that waits to be sent counts from when it was due, too.
 func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
@@ -76,16 +79,15 @@ var errEnded = errors.New("a stream ended before its caller had all answers")
 // most is how many holds one message, or call, has.
 const most = 100
 
-// stream is one of the caller's. It has one message at a time without an answer:
-// what comes meanwhile is sent together in the next, as soon as the first answer
-// to the last one is there. If there is none, a hold is sent at once.
+// stream is one of the caller's. A hold is sent at once if fewer messages than may
+// be have no answer. What comes meanwhile is sent together, as soon as the first
+// answer to one of them is there.
 type stream struct {
 	calls budgetv1.LedgerService_OperateClient
 
-	mu        sync.Mutex // guards the rest, and sending
-	collected []numbered // in the order of their numbers
-	last      int        // the first of the last message: who has an answer to it
-	waiting   bool       // for that
+	mu         sync.Mutex // guards the rest, and sending
+	collected  []numbered // in the order of their numbers
+	unanswered []int      // the first number of each message without an answer, in this order
 }
 
 type numbered struct {
@@ -98,36 +100,34 @@ func (s *stream) ask(number int, hold *ledger.Reserve) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.collected = append(s.collected, numbered{number, hold})
-	if s.waiting {
-		return nil
-	}
 	return s.send()
 }
 
-// answered lets the next message go, if this answers the last.
+// answered takes the messages for answered up to the one that has this number.
 func (s *stream) answered(newest int) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if newest < s.last {
-		return nil
-	}
-	s.waiting = false
-	if len(s.collected) == 0 {
-		return nil
+	for len(s.unanswered) > 0 && s.unanswered[0] <= newest {
+		s.unanswered = append(s.unanswered[:0], s.unanswered[1:]...)
 	}
 	return s.send()
 }
 
-// send sends what is collected, as much of it as one message has.
+// send sends what is collected, as far as it may now.
 func (s *stream) send() error {
-	batch := s.collected[:min(len(s.collected), most)]
-	req := &budgetv1.OperateRequest{Operations: make([]*budgetv1.Operation, len(batch))}
-	for i, a := range batch {
-		req.Operations[i] = &budgetv1.Operation{Id: strconv.Itoa(a.number), Operation: &budgetv1.Operation_Reserve{Reserve: asked(a.hold)}}
+	for len(s.collected) > 0 && len(s.unanswered) < messagesOfStream {
+		batch := s.collected[:min(len(s.collected), most)]
+		req := &budgetv1.OperateRequest{Operations: make([]*budgetv1.Operation, len(batch))}
+		for i, a := range batch {
+			req.Operations[i] = &budgetv1.Operation{Id: strconv.Itoa(a.number), Operation: &budgetv1.Operation_Reserve{Reserve: asked(a.hold)}}
+		}
+		s.unanswered = append(s.unanswered, batch[0].number)
+		s.collected = s.collected[:copy(s.collected, s.collected[len(batch):])]
+		if err := s.calls.Send(req); err != nil {
+			return err
+		}
 	}
-	s.last, s.waiting = batch[0].number, true
-	s.collected = s.collected[:copy(s.collected, s.collected[len(batch):])]
-	return s.calls.Send(req)
+	return nil
 }
 
 // receive tells of each answer, until the caller has closed and has all.

@@ -2,8 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -14,43 +12,27 @@ import (
 // for a worker counts its wait: a closed loop would hide it. It returns the
 // first error, and stops at it.
 func Arrivals(ctx context.Context, perSecond int, d time.Duration, workers int, do func(ctx context.Context, i int) error) ([]time.Duration, error) {
-	every := time.Second / time.Duration(perSecond)
-	total := int(d / every)
-	took := make([]time.Duration, total)
-	due := make(chan int, total) // never full: arrivals do not wait for workers
-	pace, err := newPacer(every)
-	if err != nil {
-		return nil, err
-	}
-	defer pace.close()
-	var failed atomic.Pointer[error]
-	begin := time.Now()
+	s := NewSchedule(perSecond, d)
+	due := make(chan int, s.Len()) // never full: arrivals do not wait for workers
+	var stopped atomic.Bool
 	var all sync.WaitGroup
 	for range workers {
 		all.Go(func() {
 			for i := range due {
-				if failed.Load() != nil {
+				if stopped.Load() {
 					continue
 				}
 				if err := do(ctx, i); err != nil {
-					failed.CompareAndSwap(nil, &err)
+					stopped.Store(true)
+					s.Fail(err)
 				}
-				took[i] = time.Since(begin.Add(time.Duration(i) * every))
+				s.Done(i)
 			}
 		})
 	}
-	for i := range total {
-		at := begin.Add(time.Duration(i) * every)
-		for err == nil && time.Now().Before(at) {
-			err = pace.wait()
-		}
-		due <- i
-	}
+	took, err := s.Run(ctx, func(i int) { due <- i })
+	stopped.Store(true)
 	close(due)
 	all.Wait()
-	if err := failed.Load(); err != nil {
-		return nil, *err
-	}
-	slices.Sort(took)
-	return took, errors.Join(err, ctx.Err())
+	return took, err
 }

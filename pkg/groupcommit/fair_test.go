@@ -78,12 +78,14 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 		type act struct {
 			key, patience int
 			pause         int
+			together      int // as many at once, of different keys
 		}
 		acts := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) act {
 			return act{
 				rapid.IntRange(0, 3).Draw(rt, "key"),
 				rapid.IntRange(0, 6).Draw(rt, "patience"),
 				rapid.IntRange(0, 2).Draw(rt, "pause"),
+				rapid.IntRange(1, 5).Draw(rt, "together"),
 			}
 		}), 1, 40).Draw(rt, "acts")
 
@@ -114,11 +116,8 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 
 			var wg sync.WaitGroup
 			for i, a := range acts {
-				v := a.key*1000 + i
 				call, cancel := context.WithTimeout(t.Context(), time.Duration(a.patience)*time.Millisecond)
-				wg.Go(func() {
-					defer cancel()
-					got, err := l.Do(call, v)
+				check := func(v, got int, err error) {
 					mu.Lock()
 					defer mu.Unlock()
 					switch {
@@ -128,6 +127,30 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 						t.Errorf("item %d was refused and flushed", v)
 					case err != nil && !fault.Is(err, fault.Down) && !errors.Is(err, context.DeadlineExceeded):
 						t.Errorf("item %d: %v", v, err)
+					}
+				}
+				vs := make([]int, a.together)
+				for n := range vs {
+					vs[n] = (a.key+n/2)%4*1000 + i*10 + n
+				}
+				wg.Go(func() {
+					defer cancel()
+					if len(vs) == 1 {
+						got, err := l.Do(call, vs[0])
+						check(vs[0], got, err)
+						return
+					}
+					patient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+					defer cancel()
+					wait := l.StartAll(call, vs, func(n int) context.Context {
+						if n%2 > 0 {
+							return patient
+						}
+						return call
+					})
+					for n, v := range vs {
+						got, err := wait(n)
+						check(v, got, err)
 					}
 				})
 				synctest.Wait()

@@ -120,60 +120,69 @@ func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
 		l.recycle(it)
 		return none, err
 	}
-	return l.await(ctx, it)
+	return l.await(it)
 }
 
-// Start queues v like Do and does not wait: wait is the rest of Do, and must be
-// called once. What one goroutine starts after another thing of the same key
-// is flushed after it, or with it, if there is one lane or FairBy.
-func (l *Loop[T, R]) Start(ctx context.Context, v T) (wait func() (R, error)) {
-	failed := func(err error) func() (R, error) {
-		return func() (none R, _ error) { return none, err }
-	}
-	if err := ctx.Err(); err != nil {
-		return failed(err)
-	}
-	it := l.item(ctx, v)
-	q, key := l.place(v)
-	if err := q.push(it, key); err != nil {
-		l.recycle(it)
-		return failed(err)
-	}
-	return func() (R, error) { return l.await(ctx, it) }
-}
-
-// DoAll is Do for many at once: they are queued together, so that they share
-// as few flushes as their number and the fairness between keys allow. Each has
-// its own result, in the order of vs.
-func (l *Loop[T, R]) DoAll(ctx context.Context, vs []T) []Result[R] {
-	out := make([]Result[R], len(vs))
-	if err := ctx.Err(); err != nil {
-		for i := range out {
-			out[i].Err = err
-		}
-		return out
-	}
-	items := make([]*item[T, R], len(vs))
-	queues, keys := make([]*queue[T, R], len(vs)), make([]string, len(vs))
+// StartAll queues many like Do and does not wait: wait is the rest of Do for
+// the item at i, at most once for each; who does not want its answer leaves it.
+// They are queued together, so that they share as few flushes as their number and
+// the fairness between keys allow, and one that is refused takes nobody along.
+// ctx is of all of them, unless own is there and says which one an item has for
+// itself.
+//
+// What one goroutine starts after another thing of the same key, before it in
+// vs or in an earlier call, is flushed after it, or with it, if there is one
+// lane or FairBy.
+func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) context.Context) (wait func(i int) (R, error)) {
+	all := make([]started[T, R], len(vs))
 	for i, v := range vs {
-		items[i] = l.item(ctx, v)
-		queues[i], keys[i] = l.place(v)
+		of := ctx
+		if own != nil {
+			of = own(i)
+		}
+		s := &all[i]
+		if s.err = of.Err(); s.err != nil {
+			continue
+		}
+		s.item = l.item(of, v)
+		s.queue, s.key = l.place(v)
 	}
 	for _, q := range l.lanes {
 		q.pushAll(func(push func(*item[T, R], string) error) {
-			for i, it := range items {
-				if queues[i] == q {
-					out[i].Err = push(it, keys[i])
+			for i := range all {
+				if s := &all[i]; s.queue == q {
+					s.err = push(s.item, s.key)
 				}
 			}
 		})
 	}
-	for i, it := range items {
-		if out[i].Err != nil {
-			l.recycle(it)
-			continue
+	return func(i int) (none R, _ error) {
+		s := all[i]
+		if s.err == nil {
+			return l.await(s.item)
 		}
-		out[i].Value, out[i].Err = l.await(ctx, it)
+		if s.item != nil {
+			l.recycle(s.item)
+		}
+		return none, s.err
+	}
+}
+
+// started is an item on its way into a queue; neither, if its context was over.
+type started[T, R any] struct {
+	item  *item[T, R]
+	queue *queue[T, R]
+	key   string
+	err   error // why it was not queued
+}
+
+// DoAll is Do for many at once, queued as by StartAll. Each has its own result,
+// in the order of vs.
+func (l *Loop[T, R]) DoAll(ctx context.Context, vs []T) []Result[R] {
+	wait := l.StartAll(ctx, vs, nil)
+	out := make([]Result[R], len(vs))
+	for i := range out {
+		out[i].Value, out[i].Err = wait(i)
 	}
 	return out
 }
@@ -193,8 +202,9 @@ func (l *Loop[T, R]) place(v T) (*queue[T, R], string) {
 	return l.lanes[maphash.String(l.seed, key)%uint64(len(l.lanes))], key
 }
 
-// await is the answer to an item that was pushed, or ctx's error.
-func (l *Loop[T, R]) await(ctx context.Context, it *item[T, R]) (R, error) {
+// await is the answer to an item that was pushed, or its context's error.
+func (l *Loop[T, R]) await(it *item[T, R]) (R, error) {
+	ctx := it.ctx
 	select {
 	case res := <-it.done:
 		l.recycle(it)

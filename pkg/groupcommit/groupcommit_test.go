@@ -357,31 +357,74 @@ func TestManyShareOneFlush(t *testing.T) {
 	})
 }
 
-// What is started in an order is flushed in that order, before anybody waits.
-func TestStartKeepsTheOrder(t *testing.T) {
+// What is started in an order is flushed in that order, before anybody waits,
+// and what is started together is flushed together.
+func TestWhatIsStartedTogetherKeepsItsOrder(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := &store{gate: make(chan struct{}, 10)}
-		l := New(s.flush, Options{MaxQueue: 4}).FairBy(tenant)
+		l := New(s.flush, Options{MaxBatch: 4}).FairBy(tenant)
 		start(t, l)
-		first := l.Start(t.Context(), 100)
+		first := l.StartAll(t.Context(), []int{100}, nil)
 		synctest.Wait() // in flight
-		gone, cancel := context.WithCancel(t.Context())
-		second, third, never := l.Start(t.Context(), 101), l.Start(gone, 102), l.Start(t.Context(), 103)
-		if _, err := never(); !fault.HasReason(err, "OVERLOADED") {
-			t.Errorf("beyond the queue: %v", err)
-		}
-		cancel()
+		second := l.StartAll(t.Context(), []int{103, 101}, nil)
+		third := l.StartAll(t.Context(), []int{102, 105, 104}, nil)
 		close(s.gate)
-		if _, err := third(); !errors.Is(err, context.Canceled) {
-			t.Errorf("a caller who went: %v", err)
-		}
-		for _, wait := range []func() (int, error){second, first} {
-			if _, err := wait(); err != nil {
-				t.Error(err)
+		for i, want := range []int{1040, 1050, 1020} { // in whatever order one asks
+			if got, err := third(2 - i); got != want || err != nil {
+				t.Errorf("item %d was answered %d, %v", want/10, got, err)
 			}
 		}
-		if got, want := s.seen(), [][]int{{100}, {101}}; !slices.EqualFunc(got, want, slices.Equal) {
+		for i, want := range []int{1030, 1010} {
+			if got, err := second(i); got != want || err != nil {
+				t.Errorf("item %d was answered %d, %v", want/10, got, err)
+			}
+		}
+		if got, err := first(0); got != 1000 || err != nil {
+			t.Errorf("item 100 was answered %d, %v", got, err)
+		}
+		if got, want := s.seen(), [][]int{{100}, {103, 101, 102, 105}, {104}}; !slices.EqualFunc(got, want, slices.Equal) {
+			t.Errorf("batches %v, want %v", got, want)
+		}
+	})
+}
+
+// A full queue, a context that is over and one that ends are each an item's own.
+func TestWhatIsRefusedTakesNobodyAlong(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		s := &store{gate: make(chan struct{}, 10)}
+		l := New(s.flush, Options{MaxQueue: 3})
+		start(t, l)
+		first := l.StartAll(t.Context(), []int{1}, nil)
+		synctest.Wait() // in flight
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		hurried, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		begin := time.Now()
+		wait := l.StartAll(t.Context(), []int{2, 3, 4, 5, 6}, func(i int) context.Context {
+			return []context.Context{t.Context(), over, hurried, t.Context(), t.Context()}[i]
+		})
+		if _, err := wait(1); !errors.Is(err, context.Canceled) {
+			t.Errorf("one that was over before: %v", err)
+		}
+		if _, err := wait(4); !fault.HasReason(err, "OVERLOADED") {
+			t.Errorf("one too many: %v", err)
+		}
+		if _, err := wait(2); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+			t.Errorf("one in a hurry: %v after %v", err, time.Since(begin))
+		}
+		close(s.gate)
+		for _, i := range []int{0, 3} {
+			if got, err := wait(i); got != 10*(i+2) || err != nil {
+				t.Errorf("item %d: %d, %v", i+2, got, err)
+			}
+		}
+		if _, err := first(0); err != nil {
+			t.Error(err)
+		}
+		if got, want := s.seen(), [][]int{{1}, {2, 5}}; !slices.EqualFunc(got, want, slices.Equal) {
 			t.Errorf("batches %v, want %v", got, want)
 		}
 	})

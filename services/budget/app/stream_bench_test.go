@@ -6,15 +6,14 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/google/uuid"
-
 	"github.com/fulcrum-io/fulcrum/db/dbtest"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
 	costv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/cost/v1"
 )
 
 // BenchmarkDoors compares the ways into one hot budget through gRPC: 64 callers
-// of single calls, one caller of ReserveMany, one stream with 64 under way.
+// of single calls, one caller of ReserveMany, one stream with 64 under way that
+// come one by one, and one with 64 in a message.
 func BenchmarkDoors(b *testing.B) {
 	d := dbtest.New(b)
 	tenant := dbtest.Tenant(b, d)
@@ -49,29 +48,40 @@ func BenchmarkDoors(b *testing.B) {
 		}
 	})
 	b.Run("stream", func(b *testing.B) {
-		s, err := client.Operate(ctx)
-		if err != nil {
-			b.Fatal(err)
-		}
+		w := client.operate(b, ctx)
 		free := make(chan struct{}, width)
 		var sender sync.WaitGroup
 		sender.Go(func() {
 			for i := range b.N {
 				free <- struct{}{}
-				if err := s.Send(reserving(fmt.Sprint(i), &budgetv1.ReserveRequest{
-					ReservationId: uuid.NewString(), Subject: &budgetv1.Subject{}, Amounts: asking(1).GetAmounts(),
-				})); err != nil {
+				op := reserving(fmt.Sprint(i), asking(1))
+				if err := w.Send(&budgetv1.OperateRequest{Operations: []*budgetv1.Operation{op}}); err != nil {
 					b.Error(err)
 				}
 			}
 		})
 		for range b.N {
-			a, err := s.Recv()
+			a, err := w.next()
 			if err != nil || !a.GetReserve().GetGranted() {
 				b.Fatal(a, err)
 			}
 			<-free
 		}
 		sender.Wait()
+	})
+	b.Run("stream, many a message", func(b *testing.B) {
+		w := client.operate(b, ctx)
+		for begun := 0; begun < b.N; {
+			ops := make([]*budgetv1.Operation, min(width, b.N-begun))
+			for i := range ops {
+				ops[i] = reserving(fmt.Sprint(begun+i), asking(1))
+			}
+			begun += len(ops)
+			for _, a := range w.do(ops...) {
+				if !a.GetReserve().GetGranted() {
+					b.Fatal(a)
+				}
+			}
+		}
 	})
 }

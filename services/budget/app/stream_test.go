@@ -111,29 +111,47 @@ func TestManyReservationsAreAnsweredOneByOne(t *testing.T) {
 // wire is a stream with its answers by id.
 type wire struct {
 	grpc.BidiStreamingClient[budgetv1.OperateRequest, budgetv1.OperateResponse]
-	t *testing.T
+	t    testing.TB
+	came []*budgetv1.OperationResult // with the last response, and not taken yet
 }
 
-func (c served) operate(t *testing.T, ctx context.Context) wire {
+func (c served) operate(t testing.TB, ctx context.Context) *wire {
 	t.Helper()
 	s, err := c.Operate(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return wire{s, t}
+	return &wire{s, t, nil}
 }
 
-// do sends operations without waiting, and returns their answers.
-func (w wire) do(ops ...*budgetv1.OperateRequest) map[string]*budgetv1.OperateResponse {
+// ask sends operations in one message.
+func (w *wire) ask(ops ...*budgetv1.Operation) {
 	w.t.Helper()
-	for _, op := range ops {
-		if err := w.Send(op); err != nil {
-			w.t.Fatal(err)
-		}
+	if err := w.Send(&budgetv1.OperateRequest{Operations: ops}); err != nil {
+		w.t.Fatal(err)
 	}
-	answers := make(map[string]*budgetv1.OperateResponse)
-	for len(answers) < len(ops) {
-		a, err := w.Recv()
+}
+
+// next is the next answer.
+func (w *wire) next() (*budgetv1.OperationResult, error) {
+	for len(w.came) == 0 {
+		resp, err := w.Recv()
+		if err != nil {
+			return nil, err
+		}
+		w.came = resp.GetResults()
+	}
+	a := w.came[0]
+	w.came = w.came[1:]
+	return a, nil
+}
+
+// answers are the next answers, by their ids.
+func (w *wire) answers(n int) map[string]*budgetv1.OperationResult {
+	w.t.Helper()
+	answers := make(map[string]*budgetv1.OperationResult)
+	for len(answers) < n {
+		a, err := w.next()
 		if err != nil {
 			w.t.Fatalf("after %d answers: %v", len(answers), err)
 		}
@@ -142,12 +160,29 @@ func (w wire) do(ops ...*budgetv1.OperateRequest) map[string]*budgetv1.OperateRe
 	return answers
 }
 
-func reserving(id string, r *budgetv1.ReserveRequest) *budgetv1.OperateRequest {
-	return &budgetv1.OperateRequest{Id: id, Operation: &budgetv1.OperateRequest_Reserve{Reserve: r}}
+// do sends operations in one message, and returns their answers.
+func (w *wire) do(ops ...*budgetv1.Operation) map[string]*budgetv1.OperationResult {
+	w.t.Helper()
+	w.ask(ops...)
+	return w.answers(len(ops))
 }
 
-func settling(id, reservation string, usd float64) *budgetv1.OperateRequest {
-	return &budgetv1.OperateRequest{Id: id, Operation: &budgetv1.OperateRequest_Settle{Settle: &budgetv1.SettleRequest{
+// doEach sends operations in a message each without waiting, and returns their
+// answers.
+func (w *wire) doEach(ops ...*budgetv1.Operation) map[string]*budgetv1.OperationResult {
+	w.t.Helper()
+	for _, op := range ops {
+		w.ask(op)
+	}
+	return w.answers(len(ops))
+}
+
+func reserving(id string, r *budgetv1.ReserveRequest) *budgetv1.Operation {
+	return &budgetv1.Operation{Id: id, Operation: &budgetv1.Operation_Reserve{Reserve: r}}
+}
+
+func settling(id, reservation string, usd float64) *budgetv1.Operation {
+	return &budgetv1.Operation{Id: id, Operation: &budgetv1.Operation_Settle{Settle: &budgetv1.SettleRequest{
 		ReservationId: reservation, IdempotencyKey: "s", Usage: &governancev1.Usage{CostUsd: &usd},
 	}}}
 }
@@ -156,6 +191,17 @@ func settling(id, reservation string, usd float64) *budgetv1.OperateRequest {
 // answers; what is wrong with one operation is its own answer.
 func TestAStreamDoesWhatCallsDo(t *testing.T) {
 	t.Parallel()
+	for name, do := range map[string]func(*wire, ...*budgetv1.Operation) map[string]*budgetv1.OperationResult{
+		"in one message": (*wire).do, "in a message each": (*wire).doEach,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			doesWhatCallsDo(t, do)
+		})
+	}
+}
+
+func doesWhatCallsDo(t *testing.T, do func(*wire, ...*budgetv1.Operation) map[string]*budgetv1.OperationResult) {
 	d := dbtest.New(t)
 	tenant, other := dbtest.Tenant(t, d), dbtest.Tenant(t, d)
 	for _, id := range []uuid.UUID{tenant, other} {
@@ -166,21 +212,23 @@ func TestAStreamDoesWhatCallsDo(t *testing.T) {
 	if head, err := w.Header(); err != nil || len(head.Get("fulcrum-max-in-flight")) != 1 {
 		t.Errorf("header %v, %v", head, err)
 	}
-	one, two, three := asking(60), asking(30), asking(50)
-	got := w.do(
+	one, two, three, trial := asking(60), asking(30), asking(50), asking(1)
+	trial.DryRun = true
+	got := do(w,
 		reserving("1", one),
 		settling("2", one.GetReservationId(), 0.000_000_040), // builds on an operation without an answer
 		reserving("3", two),
-		&budgetv1.OperateRequest{Id: "4", Operation: &budgetv1.OperateRequest_Renew{Renew: &budgetv1.RenewRequest{
+		&budgetv1.Operation{Id: "4", Operation: &budgetv1.Operation_Renew{Renew: &budgetv1.RenewRequest{
 			ReservationId: two.GetReservationId(), IdempotencyKey: "n", Ttl: durationpb.New(time.Hour)}}},
-		&budgetv1.OperateRequest{Id: "5", Operation: &budgetv1.OperateRequest_Release{Release: &budgetv1.ReleaseRequest{
+		&budgetv1.Operation{Id: "5", Operation: &budgetv1.Operation_Release{Release: &budgetv1.ReleaseRequest{
 			ReservationId: two.GetReservationId(), IdempotencyKey: "r"}}},
 		reserving("6", three), // fits only because of all of these
 		reserving("7", asking(20)),
 		reserving("8", &budgetv1.ReserveRequest{ReservationId: "42"}),
-		&budgetv1.OperateRequest{Id: "9"},
+		&budgetv1.Operation{Id: "9"},
 		settling("10", uuid.NewString(), 1),
 		reserving("11", asking(-1)),
+		reserving("12", trial),
 	)
 	if !got["1"].GetReserve().GetGranted() || got["2"].GetSettle().GetCharged().GetCostNano() != 40 || !got["3"].GetReserve().GetGranted() ||
 		got["4"].GetRenew().GetExpiresAt() == nil || got["5"].GetRelease().GetReleased().GetCostNano() != 30 || !got["6"].GetReserve().GetGranted() {
@@ -188,6 +236,9 @@ func TestAStreamDoesWhatCallsDo(t *testing.T) {
 	}
 	if r := got["7"].GetReserve(); r.GetGranted() || r.GetRefusedBy().GetRemaining() != 0.000_000_010 {
 		t.Errorf("beyond the limit: %v", r)
+	}
+	if r := got["12"].GetReserve(); r == nil || r.GetHold() != nil {
+		t.Errorf("a trial: %v", got["12"])
 	}
 	for id, want := range map[string]error{"8": fault.Invalid, "9": fault.Invalid, "10": fault.NotFound, "11": fault.Invalid} {
 		if err := faultOf(got[id].GetFailure()); !errors.Is(err, want) {
@@ -209,11 +260,36 @@ func TestAStreamDoesWhatCallsDo(t *testing.T) {
 		t.Errorf("without a caller: %v", err)
 	}
 	nameless := client.operate(t, as(t.Context(), tenant))
-	if err := nameless.Send(reserving("", asking(1))); err != nil {
-		t.Fatal(err)
-	}
+	nameless.ask(reserving("1", asking(1)), reserving("", asking(1)))
 	if _, err := nameless.Recv(); !fault.Is(err, fault.Invalid) {
 		t.Errorf("an operation without an id: %v", err)
+	}
+	balance.Check(t, d.AdminURL)
+}
+
+// What one message asks for shares a commit, and each is answered under its id.
+func TestTheOperationsOfAMessageAreCommittedTogether(t *testing.T) {
+	t.Parallel()
+	const operations = 100
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 1}})
+	w := start(t, d).operate(t, as(t.Context(), tenant))
+	var ops []*budgetv1.Operation
+	for i := range operations {
+		ops = append(ops, reserving(fmt.Sprint(i), asking(1)))
+	}
+	got := w.do(ops...)
+	for _, op := range ops {
+		if hold := got[op.GetId()].GetReserve().GetHold(); hold.GetReservationId() != op.GetReserve().GetReservationId() {
+			t.Errorf("operation %s was answered with %v", op.GetId(), got[op.GetId()])
+		}
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.reservations`); n != operations {
+		t.Errorf("%d reservations, want %d", n, operations)
+	}
+	if n := dbtest.Count(t, d, `select count(distinct created_at) from fulcrum.reservations`); n != 1 {
+		t.Errorf("%d commits, want 1", n)
 	}
 	balance.Check(t, d.AdminURL)
 }
@@ -250,26 +326,27 @@ func TestAnOperationThatWaitedTooLongIsNotDone(t *testing.T) {
 	w.do(reserving("first", asking(1)))
 
 	free := locked(t, d, tenant)
-	late := asking(5)
-	hurried := reserving("hurried", late)
-	hurried.Timeout = durationpb.New(100 * time.Millisecond)
-	if err := w.Send(reserving("stuck", asking(1))); err != nil {
-		t.Fatal(err)
-	}
+	w.ask(reserving("stuck", asking(1)))
 	const waiting = `select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'`
 	for begin := time.Now(); dbtest.Count(t, d, waiting) == 0; {
 		if time.Since(begin) > 30*time.Second {
 			t.Fatal("the first operation does not wait for the lock")
 		}
 	}
-	if err := w.Send(hurried); err != nil {
-		t.Fatal(err)
-	}
-	a, err := w.Recv()
+	late := asking(5)
+	hurried := reserving("hurried", late)
+	hurried.Timeout = durationpb.New(100 * time.Millisecond)
+	w.ask(reserving("before", asking(1)), hurried, reserving("after", asking(1)))
+	a, err := w.next()
 	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
 		t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
 	}
 	free()
+	for id, a := range w.answers(3) {
+		if !a.GetReserve().GetGranted() {
+			t.Errorf("%s: %v", id, a)
+		}
+	}
 	w.do(reserving("last", asking(1)))
 	if n := dbtest.Count(t, d, fmt.Sprintf(`select count(*) from fulcrum.reservations where id = '%s'`, late.GetReservationId())); n != 0 {
 		t.Error("it is held all the same")
@@ -288,15 +365,13 @@ func TestAStreamIsDrained(t *testing.T) {
 	w := client.operate(t, as(t.Context(), tenant))
 	w.do(reserving("first", asking(1)))
 	for i := range operations {
-		if err := w.Send(reserving(fmt.Sprint(i), asking(1))); err != nil {
-			t.Fatal(err)
-		}
+		w.ask(reserving(fmt.Sprint(i, "a"), asking(1)), reserving(fmt.Sprint(i, "b"), asking(1)))
 	}
 	var stopped sync.WaitGroup
 	stopped.Go(client.stop)
 	answered := 0
 	for {
-		a, err := w.Recv()
+		a, err := w.next()
 		if err != nil {
 			if !fault.HasReason(err, "STOPPING") {
 				t.Errorf("ended with %v", err)

@@ -24,8 +24,10 @@ type Lane interface {
 	Do(ctx context.Context, op ledger.Op) (ledger.Answer, error)
 	// DoAll does many ops of one tenant, and answers each.
 	DoAll(ctx context.Context, ops []ledger.Op) []groupcommit.Result[ledger.Answer]
-	// Start queues an op behind those started before; wait is the rest of Do.
-	Start(ctx context.Context, op ledger.Op) (wait func() (ledger.Answer, error))
+	// StartAll queues ops of one tenant together, behind those started before. wait
+	// is the rest of Do for the op at i, at most once for each. own, unless nil, says
+	// which context an op has for itself instead of ctx.
+	StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error))
 }
 
 // Reader looks at the ledger without changing it.

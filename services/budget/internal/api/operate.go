@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
+	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
@@ -17,18 +19,19 @@ import (
 	"github.com/fulcrum-io/fulcrum/pkg/identity"
 	"github.com/fulcrum-io/fulcrum/pkg/rpc"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
-	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
 
 // MaxInFlight is how many operations of one stream are under way at a time. The
-// next is not read until one is answered and its answer sent, so a caller that
-// sends too fast, or does not read, is slowed down by its own connection.
+// next message is not read until those of the last one have begun, and each of
+// them begins when another is answered and its answer sent: a caller that sends
+// too fast, or does not read, is slowed down by its own connection.
 const MaxInFlight = 256
 
-const (
-	inFlightHeader   = "fulcrum-max-in-flight"
-	operationTimeout = 10 * time.Second
-)
+// mostResults is how many answers a message has, as many as one may ask for. It
+// keeps a message far below the size that a client takes.
+const mostResults = 100
+
+const inFlightHeader = "fulcrum-max-in-flight"
 
 // errStopping ends the streams of an instance that stops.
 var errStopping = fault.New(fault.Down, "this instance is stopping; what it did not answer may be sent again").
@@ -48,8 +51,8 @@ func (l *Ledger) Operate(stream operations) error {
 		return err
 	}
 	o := &operating{
-		l: l, ctx: ctx, stream: stream, slots: make(chan struct{}, MaxInFlight),
-		answers: make(chan *budgetv1.OperateResponse, MaxInFlight), underWay: make(map[string]struct{}, MaxInFlight),
+		l: l, ctx: ctx, stream: stream, slots: semaphore.NewWeighted(MaxInFlight),
+		answers: make(chan *budgetv1.OperationResult, MaxInFlight), underWay: make(map[string]struct{}, MaxInFlight),
 	}
 	read := make(chan error, 1)
 	go func() { read <- o.read() }()
@@ -82,19 +85,19 @@ func (l *Ledger) Operate(stream operations) error {
 	}
 }
 
-// operating is one stream at work. One goroutine reads, one sends, and each
-// operation waits for its commit in one of its own.
+// operating is one stream at work. One goroutine reads, one sends, and those of
+// begin wait for the commits.
 type operating struct {
 	l       *Ledger
 	ctx     context.Context // the stream's
 	stream  operations
-	slots   chan struct{}                  // one for each operation under way
-	answers chan *budgetv1.OperateResponse // has room for all that are under way
-	running sync.WaitGroup                 // operations without an answer yet
+	slots   *semaphore.Weighted            // one for each operation that has begun and whose answer is not sent
+	answers chan *budgetv1.OperationResult // has room for all that have a slot
+	running sync.WaitGroup                 // operations that were read and have no answer yet
 
 	mu       sync.Mutex          // guards the rest
 	underWay map[string]struct{} // ids from the request to the sent answer
-	stopped  bool                // nothing more begins
+	stopped  bool                // nothing more is taken on
 }
 
 // read begins what it reads until the caller closes its side, which is no
@@ -106,11 +109,6 @@ func (o *operating) read() (err error) {
 		}
 	}()
 	for {
-		select {
-		case o.slots <- struct{}{}:
-		case <-o.ctx.Done():
-			return o.ctx.Err()
-		}
 		req, err := o.stream.Recv()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -118,60 +116,62 @@ func (o *operating) read() (err error) {
 		if err != nil {
 			return err
 		}
-		if err := o.begin(req); err != nil {
+		if err := o.register(req.GetOperations()); err != nil {
+			return err
+		}
+		if err := o.begin(req.GetOperations()); err != nil {
 			return err
 		}
 	}
 }
 
-// begin queues an operation behind those begun before, and leaves it to wait
-// for its answer.
-func (o *operating) begin(req *budgetv1.OperateRequest) error {
-	if err := o.register(req.GetId()); err != nil {
-		return err
-	}
-	timeout := operationTimeout
-	if req.GetTimeout() != nil {
-		timeout = req.GetTimeout().AsDuration()
-	}
-	ctx, cancel := context.WithTimeout(o.ctx, timeout)
-	answer := o.l.operation(ctx, req)
-	go func() {
-		defer o.running.Done()
-		defer cancel()
-		a := answer()
-		a.Id = req.GetId()
-		o.answers <- a
-	}()
-	return nil
-}
-
-func (o *operating) register(id string) error {
+// register takes operations on, all or none: what is taken on is answered before
+// the stream ends.
+func (o *operating) register(ops []*budgetv1.Operation) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if o.stopped {
 		return errStopping
 	}
-	if _, taken := o.underWay[id]; taken {
-		return fault.Field("id", "%q is under way already", id).WithReason("OPERATION_ID_IN_USE")
+	for i, op := range ops {
+		if _, taken := o.underWay[op.GetId()]; taken {
+			return fault.Field(fmt.Sprintf("operations[%d].id", i), "%q is under way already", op.GetId()).WithReason("OPERATION_ID_IN_USE")
+		}
+		o.underWay[op.GetId()] = struct{}{}
 	}
-	o.underWay[id] = struct{}{}
-	o.running.Add(1)
+	o.running.Add(len(ops))
 	return nil
 }
 
-// send answers an operation and lets the next one be read.
-func (o *operating) send(a *budgetv1.OperateResponse) error {
+// answer leaves an answer to the sender. It never waits.
+func (o *operating) answer(id string, a *budgetv1.OperationResult) {
+	a.Id = id
+	o.answers <- a
+	o.running.Done()
+}
+
+// send sends an answer, in one message with others that are there, and lets as
+// many operations begin.
+func (o *operating) send(first *budgetv1.OperationResult) error {
+	// Whoever answers has the rest of a commit at hand and is about to go on.
+	runtime.Gosched()
+	results := make([]*budgetv1.OperationResult, 1, min(1+len(o.answers), mostResults))
+	results[0] = first
+	for len(results) < cap(results) {
+		results = append(results, <-o.answers)
+	}
 	o.mu.Lock()
-	delete(o.underWay, a.GetId())
+	for _, a := range results {
+		delete(o.underWay, a.GetId())
+	}
 	o.mu.Unlock()
-	err := o.stream.Send(a)
-	<-o.slots
+	err := o.stream.Send(&budgetv1.OperateResponse{Results: results})
+	o.slots.Release(int64(len(results)))
 	return err
 }
 
-// stop lets nothing more begin, and returns what is closed once all that had
-// begun is answered.
+// stop lets nothing more be taken on, and returns what is closed once all that
+// was is answered.
 func (o *operating) stop() <-chan struct{} {
 	o.mu.Lock()
 	o.stopped = true
@@ -182,64 +182,4 @@ func (o *operating) stop() <-chan struct{} {
 		close(idle)
 	}()
 	return idle
-}
-
-// operation queues one operation at once and returns what waits for its answer.
-func (l *Ledger) operation(ctx context.Context, req *budgetv1.OperateRequest) (answer func() *budgetv1.OperateResponse) {
-	switch op := req.GetOperation().(type) {
-	case *budgetv1.OperateRequest_Reserve:
-		r, err := checked(ctx, op.Reserve, reserveOf)
-		if err == nil && op.Reserve.GetDryRun() {
-			return func() *budgetv1.OperateResponse {
-				resp, err := l.Reserve(ctx, op.Reserve)
-				return l.operated(ctx, &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Reserve{Reserve: resp}}, err)
-			}
-		}
-		return l.queued(ctx, r, err, func(a ledger.Answer) *budgetv1.OperateResponse {
-			l.observer.Reserved(ctx, a)
-			return &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Reserve{Reserve: reserved(r.Ref, a)}}
-		})
-	case *budgetv1.OperateRequest_Settle:
-		s, err := checked(ctx, op.Settle, settleOf)
-		return l.queued(ctx, s, err, func(a ledger.Answer) *budgetv1.OperateResponse {
-			l.observer.Settled(ctx, a)
-			return &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Settle{Settle: settled(a)}}
-		})
-	case *budgetv1.OperateRequest_Release:
-		r, err := checked(ctx, op.Release, releaseOf)
-		return l.queued(ctx, r, err, func(a ledger.Answer) *budgetv1.OperateResponse {
-			return &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Release{Release: released(a)}}
-		})
-	case *budgetv1.OperateRequest_Renew:
-		r, err := checked(ctx, op.Renew, renewOf)
-		return l.queued(ctx, r, err, func(a ledger.Answer) *budgetv1.OperateResponse {
-			return &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Renew{Renew: renewed(a)}}
-		})
-	}
-	return l.queued(ctx, nil, fault.Field("operation", "is required"), nil)
-}
-
-// queued puts op into the lane, unless err says what is wrong with it.
-func (l *Ledger) queued(ctx context.Context, op ledger.Op, err error, show func(ledger.Answer) *budgetv1.OperateResponse) func() *budgetv1.OperateResponse {
-	if err != nil {
-		return func() *budgetv1.OperateResponse { return l.operated(ctx, nil, err) }
-	}
-	wait := l.lane.Start(ctx, op)
-	return func() *budgetv1.OperateResponse {
-		a, err := wait()
-		if err != nil {
-			return l.operated(ctx, nil, err)
-		}
-		return show(a)
-	}
-}
-
-// operated is resp, or the failure in its place.
-func (l *Ledger) operated(ctx context.Context, resp *budgetv1.OperateResponse, err error) *budgetv1.OperateResponse {
-	if err == nil {
-		return resp
-	}
-	return &budgetv1.OperateResponse{Result: &budgetv1.OperateResponse_Failure{
-		Failure: l.failure(ctx, budgetv1.LedgerService_Operate_FullMethodName, err),
-	}}
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/fulcrum-io/fulcrum/pkg/bench"
 	"github.com/fulcrum-io/fulcrum/pkg/identity"
@@ -22,95 +23,134 @@ import (
 // of the gateway do.
 const streamsOfTenant = 2
 
-// openStreams is open, but over streams that stay open. A hold that waits because
-// its stream has as many under way as it may counts from when it was due, too.
+// messagesOfStream is how many messages of a stream have no answer at a time.
+const messagesOfStream = 1
+
+// openStreams is open for a caller who collects over streams that stay open. A
+// hold that waits to be sent counts from when it was due, too.
 func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
-	ctx, stop := context.WithCancelCause(ctx)
-	defer stop(nil)
-	answers := make([]chan bool, int(long.Seconds()*float64(rate)))
-	for i := range answers {
-		answers[i] = make(chan bool, 1)
-	}
-	lanes := make(map[uuid.UUID][]*stream, len(t.tenants))
-	var running sync.WaitGroup
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	holds := bench.NewSchedule(rate, long)
+	var failed atomic.Int64
+	var receiving errgroup.Group
+	streams := make(map[uuid.UUID][]*stream, len(t.tenants))
 	for _, tenant := range t.tenants {
 		for range streamsOfTenant {
-			s := &stream{queue: make(chan numbered, len(answers))}
-			var err error
-			if s.calls, err = client.Operate(identity.With(ctx, identity.System(tenant))); err != nil {
+			calls, err := client.Operate(identity.With(ctx, identity.System(tenant)))
+			if err != nil {
 				return nil, 0, err
 			}
-			lanes[tenant] = append(lanes[tenant], s)
-			running.Go(func() {
-				if err := s.run(func(i int, granted bool) { answers[i] <- granted }); err != nil {
-					stop(err)
-				}
+			s := &stream{calls: calls}
+			streams[tenant] = append(streams[tenant], s)
+			receiving.Go(func() error {
+				err := s.receive(func(i int, held bool) {
+					if !held {
+						failed.Add(1)
+					}
+					holds.Done(i)
+				})
+				holds.Fail(errors.Join(errEnded, err)) // it ends by itself when all are done
+				return err
 			})
 		}
 	}
-	var failed atomic.Int64
-	took, err := bench.Arrivals(ctx, rate, long, mostUnderWay, func(ctx context.Context, i int) error {
+	took, err := holds.Run(ctx, func(i int) {
 		op := t.any()
-		s := lanes[op.Tenant]
-		s[i%len(s)].queue <- numbered{i, op}
-		select {
-		case granted := <-answers[i]:
-			if !granted {
-				failed.Add(1)
-			}
-			return nil
-		case <-ctx.Done():
-			return context.Cause(ctx)
+		of := streams[op.Tenant]
+		if err := of[i%len(of)].ask(i, op); err != nil {
+			holds.Fail(err)
 		}
 	})
-	for _, of := range lanes {
+	if err != nil {
+		stop()
+		return nil, 0, errors.Join(err, receiving.Wait())
+	}
+	for _, of := range streams {
 		for _, s := range of {
-			close(s.queue)
+			err = errors.Join(err, s.calls.CloseSend())
 		}
 	}
-	running.Wait()
-	return took, failed.Load(), errors.Join(err, context.Cause(ctx))
+	return took, failed.Load(), errors.Join(err, receiving.Wait())
 }
 
-// stream is one of the caller's.
+var errEnded = errors.New("a stream ended before its caller had all answers")
+
+// most is how many holds one message, or call, has.
+const most = 100
+
+// stream is one of the caller's. A hold is sent at once if fewer messages than may
+// be have no answer. What comes meanwhile is sent together, as soon as the first
+// answer to one of them is there.
 type stream struct {
 	calls budgetv1.LedgerService_OperateClient
-	queue chan numbered
+
+	mu         sync.Mutex // guards the rest, and sending
+	collected  []numbered // in the order of their numbers
+	unanswered []int      // the first number of each message without an answer, in this order
 }
 
 type numbered struct {
 	number int
-	op     *ledger.Reserve
+	hold   *ledger.Reserve
 }
 
-// run sends what is asked and tells of each answer, until all is answered.
-func (s *stream) run(answered func(number int, granted bool)) error {
-	sent := make(chan error, 1)
-	go func() {
-		for a := range s.queue {
-			err := s.calls.Send(&budgetv1.OperateRequest{
-				Id:        strconv.Itoa(a.number),
-				Operation: &budgetv1.OperateRequest_Reserve{Reserve: asked(a.op)},
-			})
-			if err != nil {
-				sent <- err
-				return
-			}
+// ask sends a hold, or leaves it to be sent. Numbers only grow.
+func (s *stream) ask(number int, hold *ledger.Reserve) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.collected = append(s.collected, numbered{number, hold})
+	return s.send()
+}
+
+// answered takes the messages for answered up to the one that has this number.
+func (s *stream) answered(newest int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.unanswered) > 0 && s.unanswered[0] <= newest {
+		s.unanswered = append(s.unanswered[:0], s.unanswered[1:]...)
+	}
+	return s.send()
+}
+
+// send sends what is collected, as far as it may now.
+func (s *stream) send() error {
+	for len(s.collected) > 0 && len(s.unanswered) < messagesOfStream {
+		batch := s.collected[:min(len(s.collected), most)]
+		req := &budgetv1.OperateRequest{Operations: make([]*budgetv1.Operation, len(batch))}
+		for i, a := range batch {
+			req.Operations[i] = &budgetv1.Operation{Id: strconv.Itoa(a.number), Operation: &budgetv1.Operation_Reserve{Reserve: asked(a.hold)}}
 		}
-		sent <- s.calls.CloseSend()
-	}()
+		s.unanswered = append(s.unanswered, batch[0].number)
+		s.collected = s.collected[:copy(s.collected, s.collected[len(batch):])]
+		if err := s.calls.Send(req); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receive tells of each answer, until the caller has closed and has all.
+func (s *stream) receive(tell func(number int, held bool)) error {
 	for {
-		a, err := s.calls.Recv()
+		resp, err := s.calls.Recv()
 		if errors.Is(err, io.EOF) {
-			return <-sent
+			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("receive an answer: %w", err)
+			return fmt.Errorf("receive answers: %w", err)
 		}
-		number, err := strconv.Atoi(a.GetId())
-		if err != nil {
-			return fmt.Errorf("an answer to %q: %w", a.GetId(), err)
+		newest := -1
+		for _, a := range resp.GetResults() {
+			number, err := strconv.Atoi(a.GetId())
+			if err != nil {
+				return fmt.Errorf("an answer to %q: %w", a.GetId(), err)
+			}
+			tell(number, len(a.GetReserve().GetHold().GetBudgets()) == 3)
+			newest = max(newest, number)
 		}
-		answered(number, len(a.GetReserve().GetHold().GetBudgets()) == 3)
+		if err := s.answered(newest); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
 	}
 }

@@ -71,30 +71,28 @@ func (l *Lane) Do(ctx context.Context, op ledger.Op) (ledger.Answer, error) {
 	return l.loop.Do(ctx, op)
 }
 
-// Start queues op like Do and does not wait: wait is the rest of Do, and must
-// be called once. Ops of one tenant that one goroutine starts are done in that
-// order.
-func (l *Lane) Start(ctx context.Context, op ledger.Op) (wait func() (ledger.Answer, error)) {
-	if err := l.store.Ready(ctx, op.Of().Tenant); err != nil {
-		return func() (ledger.Answer, error) { return ledger.Answer{}, err }
+// StartAll queues ops of one tenant together, like Do, and does not wait: wait
+// is the rest of Do for the op at i, at most once for each. What one goroutine
+// starts is done in that order, also within ops. ctx is of all of them, unless
+// own is there and says which one an op has for itself.
+func (l *Lane) StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error)) {
+	if len(ops) > 0 {
+		if err := l.store.Ready(ctx, ops[0].Of().Tenant); err != nil {
+			return func(int) (ledger.Answer, error) { return ledger.Answer{}, err }
+		}
 	}
-	return l.loop.Start(ctx, op)
+	return l.loop.StartAll(ctx, ops, own)
 }
 
 // DoAll is Do for many ops of one tenant at once: they are queued together and
 // share their batches. Each has its own result, in the order of ops.
 func (l *Lane) DoAll(ctx context.Context, ops []ledger.Op) []groupcommit.Result[ledger.Answer] {
-	if len(ops) == 0 {
-		return nil
+	wait := l.StartAll(ctx, ops, nil)
+	out := make([]groupcommit.Result[ledger.Answer], len(ops))
+	for i := range out {
+		out[i].Value, out[i].Err = wait(i)
 	}
-	if err := l.store.Ready(ctx, ops[0].Of().Tenant); err != nil {
-		out := make([]groupcommit.Result[ledger.Answer], len(ops))
-		for i := range out {
-			out[i].Err = err
-		}
-		return out
-	}
-	return l.loop.DoAll(ctx, ops)
+	return out
 }
 
 // Run works until ctx ends and what was queued is done.

@@ -753,24 +753,11 @@ func (x *Failure) GetDetails() []*anypb.Any {
 	return nil
 }
 
-// OperateRequest is one operation.
+// OperateRequest is what the caller has to do, in this order. Operations that
+// are sent together share their commits where they can.
 type OperateRequest struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Chosen by the caller; comes back with the answer. One that is under way
-	// must not be used again.
-	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// What is not begun in this time is not done, and fails with
-	// DEADLINE_EXCEEDED. Default 10 seconds.
-	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
-	// Each is checked by itself; what is wrong with it is its own answer.
-	//
-	// Types that are valid to be assigned to Operation:
-	//
-	//	*OperateRequest_Reserve
-	//	*OperateRequest_Settle
-	//	*OperateRequest_Release
-	//	*OperateRequest_Renew
-	Operation     isOperateRequest_Operation `protobuf_oneof:"operation"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Operations    []*Operation           `protobuf:"bytes,7,rep,name=operations,proto3" json:"operations,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -805,103 +792,17 @@ func (*OperateRequest) Descriptor() ([]byte, []int) {
 	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{8}
 }
 
-func (x *OperateRequest) GetId() string {
+func (x *OperateRequest) GetOperations() []*Operation {
 	if x != nil {
-		return x.Id
-	}
-	return ""
-}
-
-func (x *OperateRequest) GetTimeout() *durationpb.Duration {
-	if x != nil {
-		return x.Timeout
+		return x.Operations
 	}
 	return nil
 }
 
-func (x *OperateRequest) GetOperation() isOperateRequest_Operation {
-	if x != nil {
-		return x.Operation
-	}
-	return nil
-}
-
-func (x *OperateRequest) GetReserve() *ReserveRequest {
-	if x != nil {
-		if x, ok := x.Operation.(*OperateRequest_Reserve); ok {
-			return x.Reserve
-		}
-	}
-	return nil
-}
-
-func (x *OperateRequest) GetSettle() *SettleRequest {
-	if x != nil {
-		if x, ok := x.Operation.(*OperateRequest_Settle); ok {
-			return x.Settle
-		}
-	}
-	return nil
-}
-
-func (x *OperateRequest) GetRelease() *ReleaseRequest {
-	if x != nil {
-		if x, ok := x.Operation.(*OperateRequest_Release); ok {
-			return x.Release
-		}
-	}
-	return nil
-}
-
-func (x *OperateRequest) GetRenew() *RenewRequest {
-	if x != nil {
-		if x, ok := x.Operation.(*OperateRequest_Renew); ok {
-			return x.Renew
-		}
-	}
-	return nil
-}
-
-type isOperateRequest_Operation interface {
-	isOperateRequest_Operation()
-}
-
-type OperateRequest_Reserve struct {
-	Reserve *ReserveRequest `protobuf:"bytes,3,opt,name=reserve,proto3,oneof"`
-}
-
-type OperateRequest_Settle struct {
-	Settle *SettleRequest `protobuf:"bytes,4,opt,name=settle,proto3,oneof"`
-}
-
-type OperateRequest_Release struct {
-	Release *ReleaseRequest `protobuf:"bytes,5,opt,name=release,proto3,oneof"`
-}
-
-type OperateRequest_Renew struct {
-	Renew *RenewRequest `protobuf:"bytes,6,opt,name=renew,proto3,oneof"`
-}
-
-func (*OperateRequest_Reserve) isOperateRequest_Operation() {}
-
-func (*OperateRequest_Settle) isOperateRequest_Operation() {}
-
-func (*OperateRequest_Release) isOperateRequest_Operation() {}
-
-func (*OperateRequest_Renew) isOperateRequest_Operation() {}
-
-// OperateResponse answers one operation.
+// OperateResponse is what was answered since the last one.
 type OperateResponse struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Types that are valid to be assigned to Result:
-	//
-	//	*OperateResponse_Reserve
-	//	*OperateResponse_Settle
-	//	*OperateResponse_Release
-	//	*OperateResponse_Renew
-	//	*OperateResponse_Failure
-	Result        isOperateResponse_Result `protobuf_oneof:"result"`
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Results       []*OperationResult     `protobuf:"bytes,7,rep,name=results,proto3" json:"results,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -936,98 +837,288 @@ func (*OperateResponse) Descriptor() ([]byte, []int) {
 	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{9}
 }
 
-func (x *OperateResponse) GetId() string {
+func (x *OperateResponse) GetResults() []*OperationResult {
+	if x != nil {
+		return x.Results
+	}
+	return nil
+}
+
+// Operation is one thing to do.
+type Operation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chosen by the caller; comes back with the answer. One that is under way
+	// must not be used again.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What is not begun in this time is not done, and fails with
+	// DEADLINE_EXCEEDED. Default 10 seconds.
+	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
+	// Each is checked by itself; what is wrong with it is its own answer.
+	//
+	// Types that are valid to be assigned to Operation:
+	//
+	//	*Operation_Reserve
+	//	*Operation_Settle
+	//	*Operation_Release
+	//	*Operation_Renew
+	Operation     isOperation_Operation `protobuf_oneof:"operation"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Operation) Reset() {
+	*x = Operation{}
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Operation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Operation) ProtoMessage() {}
+
+func (x *Operation) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Operation.ProtoReflect.Descriptor instead.
+func (*Operation) Descriptor() ([]byte, []int) {
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Operation) GetId() string {
 	if x != nil {
 		return x.Id
 	}
 	return ""
 }
 
-func (x *OperateResponse) GetResult() isOperateResponse_Result {
+func (x *Operation) GetTimeout() *durationpb.Duration {
 	if x != nil {
-		return x.Result
+		return x.Timeout
 	}
 	return nil
 }
 
-func (x *OperateResponse) GetReserve() *ReserveResponse {
+func (x *Operation) GetOperation() isOperation_Operation {
 	if x != nil {
-		if x, ok := x.Result.(*OperateResponse_Reserve); ok {
+		return x.Operation
+	}
+	return nil
+}
+
+func (x *Operation) GetReserve() *ReserveRequest {
+	if x != nil {
+		if x, ok := x.Operation.(*Operation_Reserve); ok {
 			return x.Reserve
 		}
 	}
 	return nil
 }
 
-func (x *OperateResponse) GetSettle() *SettleResponse {
+func (x *Operation) GetSettle() *SettleRequest {
 	if x != nil {
-		if x, ok := x.Result.(*OperateResponse_Settle); ok {
+		if x, ok := x.Operation.(*Operation_Settle); ok {
 			return x.Settle
 		}
 	}
 	return nil
 }
 
-func (x *OperateResponse) GetRelease() *ReleaseResponse {
+func (x *Operation) GetRelease() *ReleaseRequest {
 	if x != nil {
-		if x, ok := x.Result.(*OperateResponse_Release); ok {
+		if x, ok := x.Operation.(*Operation_Release); ok {
 			return x.Release
 		}
 	}
 	return nil
 }
 
-func (x *OperateResponse) GetRenew() *RenewResponse {
+func (x *Operation) GetRenew() *RenewRequest {
 	if x != nil {
-		if x, ok := x.Result.(*OperateResponse_Renew); ok {
+		if x, ok := x.Operation.(*Operation_Renew); ok {
 			return x.Renew
 		}
 	}
 	return nil
 }
 
-func (x *OperateResponse) GetFailure() *Failure {
+type isOperation_Operation interface {
+	isOperation_Operation()
+}
+
+type Operation_Reserve struct {
+	Reserve *ReserveRequest `protobuf:"bytes,3,opt,name=reserve,proto3,oneof"`
+}
+
+type Operation_Settle struct {
+	Settle *SettleRequest `protobuf:"bytes,4,opt,name=settle,proto3,oneof"`
+}
+
+type Operation_Release struct {
+	Release *ReleaseRequest `protobuf:"bytes,5,opt,name=release,proto3,oneof"`
+}
+
+type Operation_Renew struct {
+	Renew *RenewRequest `protobuf:"bytes,6,opt,name=renew,proto3,oneof"`
+}
+
+func (*Operation_Reserve) isOperation_Operation() {}
+
+func (*Operation_Settle) isOperation_Operation() {}
+
+func (*Operation_Release) isOperation_Operation() {}
+
+func (*Operation_Renew) isOperation_Operation() {}
+
+// OperationResult answers one operation.
+type OperationResult struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Id    string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// Types that are valid to be assigned to Result:
+	//
+	//	*OperationResult_Reserve
+	//	*OperationResult_Settle
+	//	*OperationResult_Release
+	//	*OperationResult_Renew
+	//	*OperationResult_Failure
+	Result        isOperationResult_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OperationResult) Reset() {
+	*x = OperationResult{}
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OperationResult) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OperationResult) ProtoMessage() {}
+
+func (x *OperationResult) ProtoReflect() protoreflect.Message {
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
 	if x != nil {
-		if x, ok := x.Result.(*OperateResponse_Failure); ok {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OperationResult.ProtoReflect.Descriptor instead.
+func (*OperationResult) Descriptor() ([]byte, []int) {
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *OperationResult) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *OperationResult) GetResult() isOperationResult_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *OperationResult) GetReserve() *ReserveResponse {
+	if x != nil {
+		if x, ok := x.Result.(*OperationResult_Reserve); ok {
+			return x.Reserve
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetSettle() *SettleResponse {
+	if x != nil {
+		if x, ok := x.Result.(*OperationResult_Settle); ok {
+			return x.Settle
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetRelease() *ReleaseResponse {
+	if x != nil {
+		if x, ok := x.Result.(*OperationResult_Release); ok {
+			return x.Release
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetRenew() *RenewResponse {
+	if x != nil {
+		if x, ok := x.Result.(*OperationResult_Renew); ok {
+			return x.Renew
+		}
+	}
+	return nil
+}
+
+func (x *OperationResult) GetFailure() *Failure {
+	if x != nil {
+		if x, ok := x.Result.(*OperationResult_Failure); ok {
 			return x.Failure
 		}
 	}
 	return nil
 }
 
-type isOperateResponse_Result interface {
-	isOperateResponse_Result()
+type isOperationResult_Result interface {
+	isOperationResult_Result()
 }
 
-type OperateResponse_Reserve struct {
+type OperationResult_Reserve struct {
 	Reserve *ReserveResponse `protobuf:"bytes,2,opt,name=reserve,proto3,oneof"`
 }
 
-type OperateResponse_Settle struct {
+type OperationResult_Settle struct {
 	Settle *SettleResponse `protobuf:"bytes,3,opt,name=settle,proto3,oneof"`
 }
 
-type OperateResponse_Release struct {
+type OperationResult_Release struct {
 	Release *ReleaseResponse `protobuf:"bytes,4,opt,name=release,proto3,oneof"`
 }
 
-type OperateResponse_Renew struct {
+type OperationResult_Renew struct {
 	Renew *RenewResponse `protobuf:"bytes,5,opt,name=renew,proto3,oneof"`
 }
 
-type OperateResponse_Failure struct {
+type OperationResult_Failure struct {
 	Failure *Failure `protobuf:"bytes,6,opt,name=failure,proto3,oneof"`
 }
 
-func (*OperateResponse_Reserve) isOperateResponse_Result() {}
+func (*OperationResult_Reserve) isOperationResult_Result() {}
 
-func (*OperateResponse_Settle) isOperateResponse_Result() {}
+func (*OperationResult_Settle) isOperationResult_Result() {}
 
-func (*OperateResponse_Release) isOperateResponse_Result() {}
+func (*OperationResult_Release) isOperationResult_Result() {}
 
-func (*OperateResponse_Renew) isOperateResponse_Result() {}
+func (*OperationResult_Renew) isOperationResult_Result() {}
 
-func (*OperateResponse_Failure) isOperateResponse_Result() {}
+func (*OperationResult_Failure) isOperationResult_Result() {}
 
 type GetStandingsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1041,7 +1132,7 @@ type GetStandingsRequest struct {
 
 func (x *GetStandingsRequest) Reset() {
 	*x = GetStandingsRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1053,7 +1144,7 @@ func (x *GetStandingsRequest) String() string {
 func (*GetStandingsRequest) ProtoMessage() {}
 
 func (x *GetStandingsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[10]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1066,7 +1157,7 @@ func (x *GetStandingsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStandingsRequest.ProtoReflect.Descriptor instead.
 func (*GetStandingsRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{10}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetStandingsRequest) GetNames() []string {
@@ -1092,7 +1183,7 @@ type GetStandingsResponse struct {
 
 func (x *GetStandingsResponse) Reset() {
 	*x = GetStandingsResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1104,7 +1195,7 @@ func (x *GetStandingsResponse) String() string {
 func (*GetStandingsResponse) ProtoMessage() {}
 
 func (x *GetStandingsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[11]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1117,7 +1208,7 @@ func (x *GetStandingsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetStandingsResponse.ProtoReflect.Descriptor instead.
 func (*GetStandingsResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{11}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetStandingsResponse) GetStandings() []*Standing {
@@ -1145,7 +1236,7 @@ type Standing struct {
 
 func (x *Standing) Reset() {
 	*x = Standing{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1157,7 +1248,7 @@ func (x *Standing) String() string {
 func (*Standing) ProtoMessage() {}
 
 func (x *Standing) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[12]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1170,7 +1261,7 @@ func (x *Standing) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Standing.ProtoReflect.Descriptor instead.
 func (*Standing) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{12}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Standing) GetName() string {
@@ -1212,7 +1303,7 @@ type TakeSliceRequest struct {
 
 func (x *TakeSliceRequest) Reset() {
 	*x = TakeSliceRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1224,7 +1315,7 @@ func (x *TakeSliceRequest) String() string {
 func (*TakeSliceRequest) ProtoMessage() {}
 
 func (x *TakeSliceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[13]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1237,7 +1328,7 @@ func (x *TakeSliceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSliceRequest.ProtoReflect.Descriptor instead.
 func (*TakeSliceRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{13}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *TakeSliceRequest) GetEnvelopeLimits() []*EnvelopeLimits {
@@ -1262,7 +1353,7 @@ type TakeSliceResponse struct {
 
 func (x *TakeSliceResponse) Reset() {
 	*x = TakeSliceResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1274,7 +1365,7 @@ func (x *TakeSliceResponse) String() string {
 func (*TakeSliceResponse) ProtoMessage() {}
 
 func (x *TakeSliceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[14]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1287,7 +1378,7 @@ func (x *TakeSliceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TakeSliceResponse.ProtoReflect.Descriptor instead.
 func (*TakeSliceResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{14}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *TakeSliceResponse) GetGranted() bool {
@@ -1334,7 +1425,7 @@ type ReturnSliceRequest struct {
 
 func (x *ReturnSliceRequest) Reset() {
 	*x = ReturnSliceRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1437,7 @@ func (x *ReturnSliceRequest) String() string {
 func (*ReturnSliceRequest) ProtoMessage() {}
 
 func (x *ReturnSliceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[15]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1450,7 @@ func (x *ReturnSliceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReturnSliceRequest.ProtoReflect.Descriptor instead.
 func (*ReturnSliceRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{15}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ReturnSliceRequest) GetEnvelopeId() string {
@@ -1379,7 +1470,7 @@ type ReturnSliceResponse struct {
 
 func (x *ReturnSliceResponse) Reset() {
 	*x = ReturnSliceResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1391,7 +1482,7 @@ func (x *ReturnSliceResponse) String() string {
 func (*ReturnSliceResponse) ProtoMessage() {}
 
 func (x *ReturnSliceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[16]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1404,7 +1495,7 @@ func (x *ReturnSliceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReturnSliceResponse.ProtoReflect.Descriptor instead.
 func (*ReturnSliceResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{16}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReturnSliceResponse) GetReturned() *v1.Amounts {
@@ -1428,7 +1519,7 @@ type SettleRequest struct {
 
 func (x *SettleRequest) Reset() {
 	*x = SettleRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1440,7 +1531,7 @@ func (x *SettleRequest) String() string {
 func (*SettleRequest) ProtoMessage() {}
 
 func (x *SettleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[17]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1453,7 +1544,7 @@ func (x *SettleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleRequest.ProtoReflect.Descriptor instead.
 func (*SettleRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{17}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SettleRequest) GetReservationId() string {
@@ -1505,7 +1596,7 @@ type SettleResponse struct {
 
 func (x *SettleResponse) Reset() {
 	*x = SettleResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1517,7 +1608,7 @@ func (x *SettleResponse) String() string {
 func (*SettleResponse) ProtoMessage() {}
 
 func (x *SettleResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[18]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1530,7 +1621,7 @@ func (x *SettleResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SettleResponse.ProtoReflect.Descriptor instead.
 func (*SettleResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{18}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SettleResponse) GetCharged() *v1.Amounts {
@@ -1579,7 +1670,7 @@ type ReleaseRequest struct {
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1591,7 +1682,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[19]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1604,7 +1695,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{19}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ReleaseRequest) GetReservationId() string {
@@ -1638,7 +1729,7 @@ type ReleaseResponse struct {
 
 func (x *ReleaseResponse) Reset() {
 	*x = ReleaseResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1650,7 +1741,7 @@ func (x *ReleaseResponse) String() string {
 func (*ReleaseResponse) ProtoMessage() {}
 
 func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[20]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1663,7 +1754,7 @@ func (x *ReleaseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseResponse.ProtoReflect.Descriptor instead.
 func (*ReleaseResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{20}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ReleaseResponse) GetReleased() *v1.Amounts {
@@ -1691,7 +1782,7 @@ type RenewRequest struct {
 
 func (x *RenewRequest) Reset() {
 	*x = RenewRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1703,7 +1794,7 @@ func (x *RenewRequest) String() string {
 func (*RenewRequest) ProtoMessage() {}
 
 func (x *RenewRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[21]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1716,7 +1807,7 @@ func (x *RenewRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewRequest.ProtoReflect.Descriptor instead.
 func (*RenewRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{21}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RenewRequest) GetReservationId() string {
@@ -1749,7 +1840,7 @@ type RenewResponse struct {
 
 func (x *RenewResponse) Reset() {
 	*x = RenewResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1761,7 +1852,7 @@ func (x *RenewResponse) String() string {
 func (*RenewResponse) ProtoMessage() {}
 
 func (x *RenewResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[22]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1774,7 +1865,7 @@ func (x *RenewResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RenewResponse.ProtoReflect.Descriptor instead.
 func (*RenewResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{22}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RenewResponse) GetExpiresAt() *timestamppb.Timestamp {
@@ -1793,7 +1884,7 @@ type GetReservationRequest struct {
 
 func (x *GetReservationRequest) Reset() {
 	*x = GetReservationRequest{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1805,7 +1896,7 @@ func (x *GetReservationRequest) String() string {
 func (*GetReservationRequest) ProtoMessage() {}
 
 func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[23]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1818,7 +1909,7 @@ func (x *GetReservationRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationRequest.ProtoReflect.Descriptor instead.
 func (*GetReservationRequest) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{23}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *GetReservationRequest) GetReservationId() string {
@@ -1839,7 +1930,7 @@ type GetReservationResponse struct {
 
 func (x *GetReservationResponse) Reset() {
 	*x = GetReservationResponse{}
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1851,7 +1942,7 @@ func (x *GetReservationResponse) String() string {
 func (*GetReservationResponse) ProtoMessage() {}
 
 func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[24]
+	mi := &file_fulcrum_budget_v1_ledger_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1864,7 +1955,7 @@ func (x *GetReservationResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetReservationResponse.ProtoReflect.Descriptor instead.
 func (*GetReservationResponse) Descriptor() ([]byte, []int) {
-	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{24}
+	return file_fulcrum_budget_v1_ledger_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *GetReservationResponse) GetHold() *v1.Hold {
@@ -1953,8 +2044,15 @@ const file_fulcrum_budget_v1_ledger_proto_rawDesc = "" +
 	"\aFailure\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\x05R\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12.\n" +
-	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"\x8e\x03\n" +
-	"\x0eOperateRequest\x12\x19\n" +
+	"\adetails\x18\x03 \x03(\v2\x14.google.protobuf.AnyR\adetails\"`\n" +
+	"\x0eOperateRequest\x12H\n" +
+	"\n" +
+	"operations\x18\a \x03(\v2\x1c.fulcrum.budget.v1.OperationB\n" +
+	"\xbaH\a\x92\x01\x04\b\x01\x10dR\n" +
+	"operationsJ\x04\b\x01\x10\a\"U\n" +
+	"\x0fOperateResponse\x12<\n" +
+	"\aresults\x18\a \x03(\v2\".fulcrum.budget.v1.OperationResultR\aresultsJ\x04\b\x01\x10\a\"\x89\x03\n" +
+	"\tOperation\x12\x19\n" +
 	"\x02id\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x02id\x12A\n" +
 	"\atimeout\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\f\xbaH\t\xaa\x01\x06\"\x02\b<*\x00R\atimeout\x12E\n" +
 	"\areserve\x18\x03 \x01(\v2!.fulcrum.budget.v1.ReserveRequestB\x06\xbaH\x03\xd8\x01\x03H\x00R\areserve\x12B\n" +
@@ -1962,7 +2060,7 @@ const file_fulcrum_budget_v1_ledger_proto_rawDesc = "" +
 	"\arelease\x18\x05 \x01(\v2!.fulcrum.budget.v1.ReleaseRequestB\x06\xbaH\x03\xd8\x01\x03H\x00R\arelease\x12?\n" +
 	"\x05renew\x18\x06 \x01(\v2\x1f.fulcrum.budget.v1.RenewRequestB\x06\xbaH\x03\xd8\x01\x03H\x00R\x05renewB\v\n" +
 	"\toperation\"\xda\x02\n" +
-	"\x0fOperateResponse\x12\x0e\n" +
+	"\x0fOperationResult\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12>\n" +
 	"\areserve\x18\x02 \x01(\v2\".fulcrum.budget.v1.ReserveResponseH\x00R\areserve\x12;\n" +
 	"\x06settle\x18\x03 \x01(\v2!.fulcrum.budget.v1.SettleResponseH\x00R\x06settle\x12>\n" +
@@ -2065,7 +2163,7 @@ func file_fulcrum_budget_v1_ledger_proto_rawDescGZIP() []byte {
 }
 
 var file_fulcrum_budget_v1_ledger_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_fulcrum_budget_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
+var file_fulcrum_budget_v1_ledger_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_fulcrum_budget_v1_ledger_proto_goTypes = []any{
 	(ReservationState)(0),          // 0: fulcrum.budget.v1.ReservationState
 	(*Subject)(nil),                // 1: fulcrum.budget.v1.Subject
@@ -2078,97 +2176,101 @@ var file_fulcrum_budget_v1_ledger_proto_goTypes = []any{
 	(*Failure)(nil),                // 8: fulcrum.budget.v1.Failure
 	(*OperateRequest)(nil),         // 9: fulcrum.budget.v1.OperateRequest
 	(*OperateResponse)(nil),        // 10: fulcrum.budget.v1.OperateResponse
-	(*GetStandingsRequest)(nil),    // 11: fulcrum.budget.v1.GetStandingsRequest
-	(*GetStandingsResponse)(nil),   // 12: fulcrum.budget.v1.GetStandingsResponse
-	(*Standing)(nil),               // 13: fulcrum.budget.v1.Standing
-	(*TakeSliceRequest)(nil),       // 14: fulcrum.budget.v1.TakeSliceRequest
-	(*TakeSliceResponse)(nil),      // 15: fulcrum.budget.v1.TakeSliceResponse
-	(*ReturnSliceRequest)(nil),     // 16: fulcrum.budget.v1.ReturnSliceRequest
-	(*ReturnSliceResponse)(nil),    // 17: fulcrum.budget.v1.ReturnSliceResponse
-	(*SettleRequest)(nil),          // 18: fulcrum.budget.v1.SettleRequest
-	(*SettleResponse)(nil),         // 19: fulcrum.budget.v1.SettleResponse
-	(*ReleaseRequest)(nil),         // 20: fulcrum.budget.v1.ReleaseRequest
-	(*ReleaseResponse)(nil),        // 21: fulcrum.budget.v1.ReleaseResponse
-	(*RenewRequest)(nil),           // 22: fulcrum.budget.v1.RenewRequest
-	(*RenewResponse)(nil),          // 23: fulcrum.budget.v1.RenewResponse
-	(*GetReservationRequest)(nil),  // 24: fulcrum.budget.v1.GetReservationRequest
-	(*GetReservationResponse)(nil), // 25: fulcrum.budget.v1.GetReservationResponse
-	(*v1.Amounts)(nil),             // 26: fulcrum.governance.v1.Amounts
-	(*durationpb.Duration)(nil),    // 27: google.protobuf.Duration
-	(*v1.Hold)(nil),                // 28: fulcrum.governance.v1.Hold
-	(*v1.BudgetState)(nil),         // 29: fulcrum.governance.v1.BudgetState
-	(*anypb.Any)(nil),              // 30: google.protobuf.Any
-	(*v1.Usage)(nil),               // 31: fulcrum.governance.v1.Usage
-	(*timestamppb.Timestamp)(nil),  // 32: google.protobuf.Timestamp
+	(*Operation)(nil),              // 11: fulcrum.budget.v1.Operation
+	(*OperationResult)(nil),        // 12: fulcrum.budget.v1.OperationResult
+	(*GetStandingsRequest)(nil),    // 13: fulcrum.budget.v1.GetStandingsRequest
+	(*GetStandingsResponse)(nil),   // 14: fulcrum.budget.v1.GetStandingsResponse
+	(*Standing)(nil),               // 15: fulcrum.budget.v1.Standing
+	(*TakeSliceRequest)(nil),       // 16: fulcrum.budget.v1.TakeSliceRequest
+	(*TakeSliceResponse)(nil),      // 17: fulcrum.budget.v1.TakeSliceResponse
+	(*ReturnSliceRequest)(nil),     // 18: fulcrum.budget.v1.ReturnSliceRequest
+	(*ReturnSliceResponse)(nil),    // 19: fulcrum.budget.v1.ReturnSliceResponse
+	(*SettleRequest)(nil),          // 20: fulcrum.budget.v1.SettleRequest
+	(*SettleResponse)(nil),         // 21: fulcrum.budget.v1.SettleResponse
+	(*ReleaseRequest)(nil),         // 22: fulcrum.budget.v1.ReleaseRequest
+	(*ReleaseResponse)(nil),        // 23: fulcrum.budget.v1.ReleaseResponse
+	(*RenewRequest)(nil),           // 24: fulcrum.budget.v1.RenewRequest
+	(*RenewResponse)(nil),          // 25: fulcrum.budget.v1.RenewResponse
+	(*GetReservationRequest)(nil),  // 26: fulcrum.budget.v1.GetReservationRequest
+	(*GetReservationResponse)(nil), // 27: fulcrum.budget.v1.GetReservationResponse
+	(*v1.Amounts)(nil),             // 28: fulcrum.governance.v1.Amounts
+	(*durationpb.Duration)(nil),    // 29: google.protobuf.Duration
+	(*v1.Hold)(nil),                // 30: fulcrum.governance.v1.Hold
+	(*v1.BudgetState)(nil),         // 31: fulcrum.governance.v1.BudgetState
+	(*anypb.Any)(nil),              // 32: google.protobuf.Any
+	(*v1.Usage)(nil),               // 33: fulcrum.governance.v1.Usage
+	(*timestamppb.Timestamp)(nil),  // 34: google.protobuf.Timestamp
 }
 var file_fulcrum_budget_v1_ledger_proto_depIdxs = []int32{
 	1,  // 0: fulcrum.budget.v1.ReserveRequest.subject:type_name -> fulcrum.budget.v1.Subject
-	26, // 1: fulcrum.budget.v1.ReserveRequest.amounts:type_name -> fulcrum.governance.v1.Amounts
-	27, // 2: fulcrum.budget.v1.ReserveRequest.ttl:type_name -> google.protobuf.Duration
+	28, // 1: fulcrum.budget.v1.ReserveRequest.amounts:type_name -> fulcrum.governance.v1.Amounts
+	29, // 2: fulcrum.budget.v1.ReserveRequest.ttl:type_name -> google.protobuf.Duration
 	2,  // 3: fulcrum.budget.v1.ReserveRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
-	28, // 4: fulcrum.budget.v1.ReserveResponse.hold:type_name -> fulcrum.governance.v1.Hold
-	29, // 5: fulcrum.budget.v1.ReserveResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
-	29, // 6: fulcrum.budget.v1.ReserveResponse.warnings:type_name -> fulcrum.governance.v1.BudgetState
-	27, // 7: fulcrum.budget.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
-	26, // 8: fulcrum.budget.v1.ReserveResponse.suggested:type_name -> fulcrum.governance.v1.Amounts
+	30, // 4: fulcrum.budget.v1.ReserveResponse.hold:type_name -> fulcrum.governance.v1.Hold
+	31, // 5: fulcrum.budget.v1.ReserveResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
+	31, // 6: fulcrum.budget.v1.ReserveResponse.warnings:type_name -> fulcrum.governance.v1.BudgetState
+	29, // 7: fulcrum.budget.v1.ReserveResponse.retry_after:type_name -> google.protobuf.Duration
+	28, // 8: fulcrum.budget.v1.ReserveResponse.suggested:type_name -> fulcrum.governance.v1.Amounts
 	3,  // 9: fulcrum.budget.v1.ReserveManyRequest.requests:type_name -> fulcrum.budget.v1.ReserveRequest
 	7,  // 10: fulcrum.budget.v1.ReserveManyResponse.results:type_name -> fulcrum.budget.v1.ReserveResult
 	4,  // 11: fulcrum.budget.v1.ReserveResult.response:type_name -> fulcrum.budget.v1.ReserveResponse
 	8,  // 12: fulcrum.budget.v1.ReserveResult.failure:type_name -> fulcrum.budget.v1.Failure
-	30, // 13: fulcrum.budget.v1.Failure.details:type_name -> google.protobuf.Any
-	27, // 14: fulcrum.budget.v1.OperateRequest.timeout:type_name -> google.protobuf.Duration
-	3,  // 15: fulcrum.budget.v1.OperateRequest.reserve:type_name -> fulcrum.budget.v1.ReserveRequest
-	18, // 16: fulcrum.budget.v1.OperateRequest.settle:type_name -> fulcrum.budget.v1.SettleRequest
-	20, // 17: fulcrum.budget.v1.OperateRequest.release:type_name -> fulcrum.budget.v1.ReleaseRequest
-	22, // 18: fulcrum.budget.v1.OperateRequest.renew:type_name -> fulcrum.budget.v1.RenewRequest
-	4,  // 19: fulcrum.budget.v1.OperateResponse.reserve:type_name -> fulcrum.budget.v1.ReserveResponse
-	19, // 20: fulcrum.budget.v1.OperateResponse.settle:type_name -> fulcrum.budget.v1.SettleResponse
-	21, // 21: fulcrum.budget.v1.OperateResponse.release:type_name -> fulcrum.budget.v1.ReleaseResponse
-	23, // 22: fulcrum.budget.v1.OperateResponse.renew:type_name -> fulcrum.budget.v1.RenewResponse
-	8,  // 23: fulcrum.budget.v1.OperateResponse.failure:type_name -> fulcrum.budget.v1.Failure
-	1,  // 24: fulcrum.budget.v1.GetStandingsRequest.subject:type_name -> fulcrum.budget.v1.Subject
-	13, // 25: fulcrum.budget.v1.GetStandingsResponse.standings:type_name -> fulcrum.budget.v1.Standing
-	2,  // 26: fulcrum.budget.v1.TakeSliceRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
-	29, // 27: fulcrum.budget.v1.TakeSliceResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	29, // 28: fulcrum.budget.v1.TakeSliceResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
-	26, // 29: fulcrum.budget.v1.ReturnSliceResponse.returned:type_name -> fulcrum.governance.v1.Amounts
-	31, // 30: fulcrum.budget.v1.SettleRequest.usage:type_name -> fulcrum.governance.v1.Usage
-	1,  // 31: fulcrum.budget.v1.SettleRequest.subject:type_name -> fulcrum.budget.v1.Subject
-	26, // 32: fulcrum.budget.v1.SettleResponse.charged:type_name -> fulcrum.governance.v1.Amounts
-	26, // 33: fulcrum.budget.v1.SettleResponse.overrun:type_name -> fulcrum.governance.v1.Amounts
-	29, // 34: fulcrum.budget.v1.SettleResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	26, // 35: fulcrum.budget.v1.ReleaseResponse.released:type_name -> fulcrum.governance.v1.Amounts
-	29, // 36: fulcrum.budget.v1.ReleaseResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
-	27, // 37: fulcrum.budget.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
-	32, // 38: fulcrum.budget.v1.RenewResponse.expires_at:type_name -> google.protobuf.Timestamp
-	28, // 39: fulcrum.budget.v1.GetReservationResponse.hold:type_name -> fulcrum.governance.v1.Hold
-	0,  // 40: fulcrum.budget.v1.GetReservationResponse.state:type_name -> fulcrum.budget.v1.ReservationState
-	26, // 41: fulcrum.budget.v1.GetReservationResponse.charged:type_name -> fulcrum.governance.v1.Amounts
-	3,  // 42: fulcrum.budget.v1.LedgerService.Reserve:input_type -> fulcrum.budget.v1.ReserveRequest
-	5,  // 43: fulcrum.budget.v1.LedgerService.ReserveMany:input_type -> fulcrum.budget.v1.ReserveManyRequest
-	9,  // 44: fulcrum.budget.v1.LedgerService.Operate:input_type -> fulcrum.budget.v1.OperateRequest
-	18, // 45: fulcrum.budget.v1.LedgerService.Settle:input_type -> fulcrum.budget.v1.SettleRequest
-	20, // 46: fulcrum.budget.v1.LedgerService.Release:input_type -> fulcrum.budget.v1.ReleaseRequest
-	22, // 47: fulcrum.budget.v1.LedgerService.Renew:input_type -> fulcrum.budget.v1.RenewRequest
-	24, // 48: fulcrum.budget.v1.LedgerService.GetReservation:input_type -> fulcrum.budget.v1.GetReservationRequest
-	11, // 49: fulcrum.budget.v1.LedgerService.GetStandings:input_type -> fulcrum.budget.v1.GetStandingsRequest
-	14, // 50: fulcrum.budget.v1.LedgerService.TakeSlice:input_type -> fulcrum.budget.v1.TakeSliceRequest
-	16, // 51: fulcrum.budget.v1.LedgerService.ReturnSlice:input_type -> fulcrum.budget.v1.ReturnSliceRequest
-	4,  // 52: fulcrum.budget.v1.LedgerService.Reserve:output_type -> fulcrum.budget.v1.ReserveResponse
-	6,  // 53: fulcrum.budget.v1.LedgerService.ReserveMany:output_type -> fulcrum.budget.v1.ReserveManyResponse
-	10, // 54: fulcrum.budget.v1.LedgerService.Operate:output_type -> fulcrum.budget.v1.OperateResponse
-	19, // 55: fulcrum.budget.v1.LedgerService.Settle:output_type -> fulcrum.budget.v1.SettleResponse
-	21, // 56: fulcrum.budget.v1.LedgerService.Release:output_type -> fulcrum.budget.v1.ReleaseResponse
-	23, // 57: fulcrum.budget.v1.LedgerService.Renew:output_type -> fulcrum.budget.v1.RenewResponse
-	25, // 58: fulcrum.budget.v1.LedgerService.GetReservation:output_type -> fulcrum.budget.v1.GetReservationResponse
-	12, // 59: fulcrum.budget.v1.LedgerService.GetStandings:output_type -> fulcrum.budget.v1.GetStandingsResponse
-	15, // 60: fulcrum.budget.v1.LedgerService.TakeSlice:output_type -> fulcrum.budget.v1.TakeSliceResponse
-	17, // 61: fulcrum.budget.v1.LedgerService.ReturnSlice:output_type -> fulcrum.budget.v1.ReturnSliceResponse
-	52, // [52:62] is the sub-list for method output_type
-	42, // [42:52] is the sub-list for method input_type
-	42, // [42:42] is the sub-list for extension type_name
-	42, // [42:42] is the sub-list for extension extendee
-	0,  // [0:42] is the sub-list for field type_name
+	32, // 13: fulcrum.budget.v1.Failure.details:type_name -> google.protobuf.Any
+	11, // 14: fulcrum.budget.v1.OperateRequest.operations:type_name -> fulcrum.budget.v1.Operation
+	12, // 15: fulcrum.budget.v1.OperateResponse.results:type_name -> fulcrum.budget.v1.OperationResult
+	29, // 16: fulcrum.budget.v1.Operation.timeout:type_name -> google.protobuf.Duration
+	3,  // 17: fulcrum.budget.v1.Operation.reserve:type_name -> fulcrum.budget.v1.ReserveRequest
+	20, // 18: fulcrum.budget.v1.Operation.settle:type_name -> fulcrum.budget.v1.SettleRequest
+	22, // 19: fulcrum.budget.v1.Operation.release:type_name -> fulcrum.budget.v1.ReleaseRequest
+	24, // 20: fulcrum.budget.v1.Operation.renew:type_name -> fulcrum.budget.v1.RenewRequest
+	4,  // 21: fulcrum.budget.v1.OperationResult.reserve:type_name -> fulcrum.budget.v1.ReserveResponse
+	21, // 22: fulcrum.budget.v1.OperationResult.settle:type_name -> fulcrum.budget.v1.SettleResponse
+	23, // 23: fulcrum.budget.v1.OperationResult.release:type_name -> fulcrum.budget.v1.ReleaseResponse
+	25, // 24: fulcrum.budget.v1.OperationResult.renew:type_name -> fulcrum.budget.v1.RenewResponse
+	8,  // 25: fulcrum.budget.v1.OperationResult.failure:type_name -> fulcrum.budget.v1.Failure
+	1,  // 26: fulcrum.budget.v1.GetStandingsRequest.subject:type_name -> fulcrum.budget.v1.Subject
+	15, // 27: fulcrum.budget.v1.GetStandingsResponse.standings:type_name -> fulcrum.budget.v1.Standing
+	2,  // 28: fulcrum.budget.v1.TakeSliceRequest.envelope_limits:type_name -> fulcrum.budget.v1.EnvelopeLimits
+	31, // 29: fulcrum.budget.v1.TakeSliceResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	31, // 30: fulcrum.budget.v1.TakeSliceResponse.refused_by:type_name -> fulcrum.governance.v1.BudgetState
+	28, // 31: fulcrum.budget.v1.ReturnSliceResponse.returned:type_name -> fulcrum.governance.v1.Amounts
+	33, // 32: fulcrum.budget.v1.SettleRequest.usage:type_name -> fulcrum.governance.v1.Usage
+	1,  // 33: fulcrum.budget.v1.SettleRequest.subject:type_name -> fulcrum.budget.v1.Subject
+	28, // 34: fulcrum.budget.v1.SettleResponse.charged:type_name -> fulcrum.governance.v1.Amounts
+	28, // 35: fulcrum.budget.v1.SettleResponse.overrun:type_name -> fulcrum.governance.v1.Amounts
+	31, // 36: fulcrum.budget.v1.SettleResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	28, // 37: fulcrum.budget.v1.ReleaseResponse.released:type_name -> fulcrum.governance.v1.Amounts
+	31, // 38: fulcrum.budget.v1.ReleaseResponse.budgets:type_name -> fulcrum.governance.v1.BudgetState
+	29, // 39: fulcrum.budget.v1.RenewRequest.ttl:type_name -> google.protobuf.Duration
+	34, // 40: fulcrum.budget.v1.RenewResponse.expires_at:type_name -> google.protobuf.Timestamp
+	30, // 41: fulcrum.budget.v1.GetReservationResponse.hold:type_name -> fulcrum.governance.v1.Hold
+	0,  // 42: fulcrum.budget.v1.GetReservationResponse.state:type_name -> fulcrum.budget.v1.ReservationState
+	28, // 43: fulcrum.budget.v1.GetReservationResponse.charged:type_name -> fulcrum.governance.v1.Amounts
+	3,  // 44: fulcrum.budget.v1.LedgerService.Reserve:input_type -> fulcrum.budget.v1.ReserveRequest
+	5,  // 45: fulcrum.budget.v1.LedgerService.ReserveMany:input_type -> fulcrum.budget.v1.ReserveManyRequest
+	9,  // 46: fulcrum.budget.v1.LedgerService.Operate:input_type -> fulcrum.budget.v1.OperateRequest
+	20, // 47: fulcrum.budget.v1.LedgerService.Settle:input_type -> fulcrum.budget.v1.SettleRequest
+	22, // 48: fulcrum.budget.v1.LedgerService.Release:input_type -> fulcrum.budget.v1.ReleaseRequest
+	24, // 49: fulcrum.budget.v1.LedgerService.Renew:input_type -> fulcrum.budget.v1.RenewRequest
+	26, // 50: fulcrum.budget.v1.LedgerService.GetReservation:input_type -> fulcrum.budget.v1.GetReservationRequest
+	13, // 51: fulcrum.budget.v1.LedgerService.GetStandings:input_type -> fulcrum.budget.v1.GetStandingsRequest
+	16, // 52: fulcrum.budget.v1.LedgerService.TakeSlice:input_type -> fulcrum.budget.v1.TakeSliceRequest
+	18, // 53: fulcrum.budget.v1.LedgerService.ReturnSlice:input_type -> fulcrum.budget.v1.ReturnSliceRequest
+	4,  // 54: fulcrum.budget.v1.LedgerService.Reserve:output_type -> fulcrum.budget.v1.ReserveResponse
+	6,  // 55: fulcrum.budget.v1.LedgerService.ReserveMany:output_type -> fulcrum.budget.v1.ReserveManyResponse
+	10, // 56: fulcrum.budget.v1.LedgerService.Operate:output_type -> fulcrum.budget.v1.OperateResponse
+	21, // 57: fulcrum.budget.v1.LedgerService.Settle:output_type -> fulcrum.budget.v1.SettleResponse
+	23, // 58: fulcrum.budget.v1.LedgerService.Release:output_type -> fulcrum.budget.v1.ReleaseResponse
+	25, // 59: fulcrum.budget.v1.LedgerService.Renew:output_type -> fulcrum.budget.v1.RenewResponse
+	27, // 60: fulcrum.budget.v1.LedgerService.GetReservation:output_type -> fulcrum.budget.v1.GetReservationResponse
+	14, // 61: fulcrum.budget.v1.LedgerService.GetStandings:output_type -> fulcrum.budget.v1.GetStandingsResponse
+	17, // 62: fulcrum.budget.v1.LedgerService.TakeSlice:output_type -> fulcrum.budget.v1.TakeSliceResponse
+	19, // 63: fulcrum.budget.v1.LedgerService.ReturnSlice:output_type -> fulcrum.budget.v1.ReturnSliceResponse
+	54, // [54:64] is the sub-list for method output_type
+	44, // [44:54] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_fulcrum_budget_v1_ledger_proto_init() }
@@ -2180,27 +2282,27 @@ func file_fulcrum_budget_v1_ledger_proto_init() {
 		(*ReserveResult_Response)(nil),
 		(*ReserveResult_Failure)(nil),
 	}
-	file_fulcrum_budget_v1_ledger_proto_msgTypes[8].OneofWrappers = []any{
-		(*OperateRequest_Reserve)(nil),
-		(*OperateRequest_Settle)(nil),
-		(*OperateRequest_Release)(nil),
-		(*OperateRequest_Renew)(nil),
+	file_fulcrum_budget_v1_ledger_proto_msgTypes[10].OneofWrappers = []any{
+		(*Operation_Reserve)(nil),
+		(*Operation_Settle)(nil),
+		(*Operation_Release)(nil),
+		(*Operation_Renew)(nil),
 	}
-	file_fulcrum_budget_v1_ledger_proto_msgTypes[9].OneofWrappers = []any{
-		(*OperateResponse_Reserve)(nil),
-		(*OperateResponse_Settle)(nil),
-		(*OperateResponse_Release)(nil),
-		(*OperateResponse_Renew)(nil),
-		(*OperateResponse_Failure)(nil),
+	file_fulcrum_budget_v1_ledger_proto_msgTypes[11].OneofWrappers = []any{
+		(*OperationResult_Reserve)(nil),
+		(*OperationResult_Settle)(nil),
+		(*OperationResult_Release)(nil),
+		(*OperationResult_Renew)(nil),
+		(*OperationResult_Failure)(nil),
 	}
-	file_fulcrum_budget_v1_ledger_proto_msgTypes[12].OneofWrappers = []any{}
+	file_fulcrum_budget_v1_ledger_proto_msgTypes[14].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_fulcrum_budget_v1_ledger_proto_rawDesc), len(file_fulcrum_budget_v1_ledger_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   25,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,13 +46,16 @@ type LedgerServiceClient interface {
 	// ReserveMany answers each of its requests by itself, as Reserve would, and
 	// in their order. They are queued together and share their commits.
 	ReserveMany(ctx context.Context, in *ReserveManyRequest, opts ...grpc.CallOption) (*ReserveManyResponse, error)
-	// Operate does the operations of a stream and answers each as it commits, in
-	// any order, under the id the caller gave it. Operations take effect in the
-	// order sent: one may build on another without waiting for its answer. At
-	// most max_in_flight of them, named in the response header
-	// fulcrum-max-in-flight, are under way at a time; further ones are not read
-	// until others are answered. When the caller closes its side, or the service
-	// stops, what was read is answered before the stream ends.
+	// Operate does the operations of a stream, as many in a message as the caller
+	// has at hand, and answers each by itself as it commits, in any order, under
+	// the id the caller gave it. A response has what was answered since the last
+	// one, of whichever requests. Operations take effect in the order sent, also
+	// within a message: one may build on another without waiting for its answer.
+	// At most max_in_flight operations, named in the response header
+	// fulcrum-max-in-flight, are under way at a time, in however many messages;
+	// further ones do not begin, and no more is read, until others are answered.
+	// When the caller closes its side, or the service stops, what was read is
+	// answered before the stream ends.
 	Operate(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[OperateRequest, OperateResponse], error)
 	// Settle charges the actual usage to the windows of the reservation.
 	Settle(ctx context.Context, in *SettleRequest, opts ...grpc.CallOption) (*SettleResponse, error)
@@ -201,13 +204,16 @@ type LedgerServiceServer interface {
 	// ReserveMany answers each of its requests by itself, as Reserve would, and
 	// in their order. They are queued together and share their commits.
 	ReserveMany(context.Context, *ReserveManyRequest) (*ReserveManyResponse, error)
-	// Operate does the operations of a stream and answers each as it commits, in
-	// any order, under the id the caller gave it. Operations take effect in the
-	// order sent: one may build on another without waiting for its answer. At
-	// most max_in_flight of them, named in the response header
-	// fulcrum-max-in-flight, are under way at a time; further ones are not read
-	// until others are answered. When the caller closes its side, or the service
-	// stops, what was read is answered before the stream ends.
+	// Operate does the operations of a stream, as many in a message as the caller
+	// has at hand, and answers each by itself as it commits, in any order, under
+	// the id the caller gave it. A response has what was answered since the last
+	// one, of whichever requests. Operations take effect in the order sent, also
+	// within a message: one may build on another without waiting for its answer.
+	// At most max_in_flight operations, named in the response header
+	// fulcrum-max-in-flight, are under way at a time, in however many messages;
+	// further ones do not begin, and no more is read, until others are answered.
+	// When the caller closes its side, or the service stops, what was read is
+	// answered before the stream ends.
 	Operate(grpc.BidiStreamingServer[OperateRequest, OperateResponse]) error
 	// Settle charges the actual usage to the windows of the reservation.
 	Settle(context.Context, *SettleRequest) (*SettleResponse, error)

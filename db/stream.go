@@ -2,10 +2,8 @@ package db
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
-	"strconv"
-	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -14,10 +12,12 @@ import (
 
 // Streamed is OncePlanned for a transaction of which the first statements are at
 // work while the rest is still being made. What fn has sent is committed by Commit,
-// and only by it: without it, or if that fails before the end of all is sent, the
-// connection is closed, and nothing was done.
+// and only by it: without it, or if anything failed before, the connection is
+// closed, and nothing was done.
 //
-// The price: statements tell how many rows they changed, and return none.
+// The price: statements tell how many rows they changed, and return none. And
+// between Send and Commit the server waits inside a statement's transaction, where
+// none of its own limits of time applies before version 17: see EndStalled.
 func (d *DB) Streamed(ctx context.Context, tenants []uuid.UUID, fn func(ctx context.Context, s *Stream) error) error {
 	to, err := many(tenants)
 	if err != nil {
@@ -31,21 +31,26 @@ func (d *DB) Streamed(ctx context.Context, tenants []uuid.UUID, fn func(ctx cont
 	defer conn.Release() // destroys one that was closed
 
 	s := open(ctx, conn.Conn())
-	defer func() { _ = s.close() }()
+	ended := errPanicked
+	defer func() { s.end(ended) }()
 	err = s.queue(&pgx.QueuedQuery{SQL: to.set, Arguments: []any{to.value}})
 	if err == nil {
 		err = fn(s.ctx, s)
 	}
-	s.end(err)
+	ended = err
 	return classify(ctx, "statement", err)
 }
 
+// errPanicked is what the tracer is told of a function that did not return.
+var errPanicked = errors.New("the function of a stream panicked")
+
 // Stream is one transaction of Streamed, for one goroutine at a time. It is dead
-// once the function returns. After an error it has nothing more to give.
+// once the function returns. After an error it takes nothing more.
 type Stream struct {
 	ctx      context.Context // the tracer's
 	conn     *pgx.Conn
 	pipeline *pgconn.Pipeline
+	failed   error // what made it take nothing more
 	build    pgx.ExtendedQueryBuilder
 	prepared map[string]*pgconn.StatementDescription // of the connection, by text
 	batch    pgx.Batch                               // all that was queued, for the tracer
@@ -77,69 +82,26 @@ func (s *Stream) Queue(b *pgx.Batch) error {
 	return nil
 }
 
-func (s *Stream) queue(q *pgx.QueuedQuery) error {
-	if s.pipeline == nil {
-		return errDone
-	}
-	of, err := s.prepare(q.SQL)
-	if err != nil {
-		return err
-	}
-	if err := s.build.Build(s.conn.TypeMap(), of, q.Arguments); err != nil {
-		return fmt.Errorf("encode the parameters of a statement: %w", err)
-	}
-	s.batch.QueuedQueries = append(s.batch.QueuedQueries, q)
-	s.pipeline.SendQueryStatement(of, s.build.ParamValues, s.build.ParamFormats, slices.Clone(s.build.ResultFormats))
-	return nil
-}
-
-// prepare describes a statement, once for the connection. What is queued before it
-// is answered first.
-func (s *Stream) prepare(sql string) (*pgconn.StatementDescription, error) {
-	if of := s.prepared[sql]; of != nil {
-		return of, nil
-	}
-	s.pipeline.SendPrepare("stream_"+strconv.Itoa(len(s.prepared)), sql, nil)
-	s.pipeline.SendFlushRequest()
-	if err := s.pipeline.Flush(); err != nil {
-		return nil, err
-	}
-	if err := s.read(); err != nil {
-		return nil, err
-	}
-	got, err := s.pipeline.GetResults()
-	if err != nil {
-		return nil, fmt.Errorf("prepare a statement: %w", err)
-	}
-	of, ok := got.(*pgconn.StatementDescription)
-	if !ok {
-		return nil, fmt.Errorf("prepare a statement: got %T", got)
-	}
-	of.Name, of.SQL = "stream_"+strconv.Itoa(len(s.prepared)), sql
-	s.prepared[sql] = of
-	return of, nil
-}
-
 // Send sends what is queued. The server works on it meanwhile.
 func (s *Stream) Send() error {
-	if s.pipeline == nil {
-		return errDone
+	if err := s.usable(); err != nil {
+		return err
 	}
-	return s.pipeline.Flush()
+	return s.fail(s.pipeline.Flush())
 }
 
 // Commit sends what is queued and the end of the transaction, does something of its
 // own while the server works, and returns the answer to each statement, in order.
 // An error means that nothing was done, or, if Unavailable, that nobody knows.
 func (s *Stream) Commit(meanwhile func()) ([]pgconn.CommandTag, error) {
-	if s.pipeline == nil {
-		return nil, errDone
+	if err := s.usable(); err != nil {
+		return nil, err
 	}
 	if err := s.ctx.Err(); err != nil {
-		return nil, fmt.Errorf("commit: %w", err)
+		return nil, s.fail(fmt.Errorf("commit: %w", err))
 	}
 	if err := s.pipeline.Sync(); err != nil {
-		return nil, err
+		return nil, s.fail(unknown(err))
 	}
 	meanwhile()
 	err := s.read()
@@ -147,34 +109,33 @@ func (s *Stream) Commit(meanwhile func()) ([]pgconn.CommandTag, error) {
 		err = end
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.fail(unknown(err))
 	}
 	return s.tags[1:], nil // without the settings
 }
 
-// read takes the answers to all that is queued.
-func (s *Stream) read() error {
-	for len(s.tags) < len(s.batch.QueuedQueries) {
-		began := time.Now()
-		got, err := s.pipeline.GetResults()
-		var tag pgconn.CommandTag
-		if err == nil {
-			rows, ok := got.(*pgconn.ResultReader)
-			if !ok {
-				return fmt.Errorf("read the answer to a statement: got %T", got)
-			}
-			tag, err = rows.Close()
-		}
-		if s.tracer != nil {
-			sql := s.batch.QueuedQueries[len(s.tags)].SQL
-			s.tracer.TraceBatchQuery(s.ctx, s.conn, pgx.TraceBatchQueryData{SQL: sql, CommandTag: tag, Err: err, ReadStartTime: began})
-		}
-		if err != nil {
-			return err
-		}
-		s.tags = append(s.tags, tag)
+// unknown is an error after the end of the transaction may have been sent: unless
+// the server says what is wrong, it may also have done everything.
+func unknown(err error) error {
+	if _, said := errors.AsType[*pgconn.PgError](err); said {
+		return err
 	}
-	return nil
+	return &Error{Op: "commit", Cause: err}
+}
+
+// usable says why the stream takes nothing more, if so.
+func (s *Stream) usable() error {
+	if s.failed == nil && s.pipeline == nil {
+		return errDone
+	}
+	return s.failed
+}
+
+func (s *Stream) fail(err error) error {
+	if s.failed == nil {
+		s.failed = err
+	}
+	return err
 }
 
 // close ends the pipeline. With statements that were sent and not committed it
@@ -188,14 +149,26 @@ func (s *Stream) close() error {
 	return p.Close()
 }
 
-// end tells the tracer, and closes a connection that has lost its statements to
-// somebody between it and the server.
+// end ends what is still open, tells the tracer, and gives up a connection whose
+// statements may be of no more use: lost to somebody between it and the server, or
+// of types and tables that are others now.
 func (s *Stream) end(err error) {
-	if code := code(err); code == "26000" || code == "42P05" {
-		_ = s.close()
+	_ = s.close()
+	if stale(code(err)) {
 		_ = s.conn.Close(context.WithoutCancel(s.ctx))
 	}
 	if s.tracer != nil {
 		s.tracer.TraceBatchEnd(s.ctx, s.conn, pgx.TraceBatchEndData{Err: err})
 	}
+}
+
+// stale reports whether an error may be of a statement that was prepared before
+// something changed, and not of its parameters.
+func stale(code string) bool {
+	switch code {
+	case "26000", "42P05", // no such statement, or one already
+		"0A000", "XX000": // another result, something looked up is gone
+		return true
+	}
+	return len(code) == 5 && code[:2] == "42" && code != "42501" // not the right to a row
 }

@@ -315,3 +315,94 @@ func TestAStreamTakesOneRoundTripAndALostServerIsUnavailable(t *testing.T) {
 		t.Errorf("the server went away in the middle: %v", err)
 	}
 }
+
+// Its host is lost, or its process stands still: what it locked is free for others.
+func TestAStreamThatStopsHalfWayIsEnded(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := uuid.New()
+	stalled := func(after string) (n int) {
+		t.Helper()
+		err := d.DB.GlobalOne(t.Context(), func(ctx context.Context, tx db.Tx) error {
+			return tx.QueryRow(ctx, `select fulcrum.end_stalled($1::text::interval)`, after).Scan(&n)
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	other, err := db.Open(t.Context(), d.AppURL, db.Options{Service: "other", MaxConns: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	half := func(pool *db.DB, commit bool, between func()) error {
+		rest := statements(nil)
+		if !commit {
+			rest = nil
+		}
+		_, err := streamed(t.Context(), pool, tenant, statements([]any{tenant}, note), rest, func() {
+			sent := func() int64 {
+				return dbtest.Count(t, d, `select count(*) from pg_stat_activity where datname = current_database() and state = 'active' and wait_event = 'ClientRead' and query = $1`, note)
+			}
+			for until := time.Now().Add(10 * time.Second); sent() == 0; {
+				if time.Now().After(until) {
+					t.Fatal("it does not wait for the rest")
+				}
+			}
+			between()
+		})
+		return err
+	}
+	err = half(d.DB, true, func() {
+		if n := stalled("1 hour"); n != 0 {
+			t.Errorf("%d were ended that had just begun", n)
+		}
+		if n := stalled("0"); n != 1 {
+			t.Errorf("%d were ended, want 1", n)
+		}
+	})
+	if !db.Unavailable(err) {
+		t.Errorf("the rest of it: %v, want that nobody knows", err)
+	}
+	if err := half(other, true, func() {
+		if n := stalled("0"); n != 0 {
+			t.Errorf("%d of another service were ended", n)
+		}
+	}); err != nil {
+		t.Error(err)
+	}
+	if err := d.DB.WithTenant(t.Context(), tenant, func(context.Context, db.Tx) error { // idle, with limits of its own
+		if n := stalled("0"); n != 0 {
+			t.Errorf("%d transactions were ended that have no part", n)
+		}
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+	if n := inboxRows(t, d); n != 1 {
+		t.Errorf("%d rows, want that of the other service", n)
+	}
+}
+
+func TestAStreamTakesNothingAfterAnError(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := uuid.New()
+	err := d.DB.Streamed(t.Context(), []uuid.UUID{tenant}, func(_ context.Context, s *db.Stream) error {
+		if err := s.Queue(statements([]any{tenant}, note)); err != nil {
+			return err
+		}
+		first := s.Queue(statements([]any{struct{}{}}, note))
+		_, commit := s.Commit(nothing)
+		for what, err := range map[string]error{"queue": s.Queue(statements(nil, `select 1`)), "send": s.Send(), "commit": commit} {
+			if first == nil || !errors.Is(err, first) {
+				t.Errorf("%s: %v, want the first error again: %v", what, err, first)
+			}
+		}
+		return nil
+	})
+	if n := inboxRows(t, d); err != nil || n != 0 {
+		t.Errorf("%v, %d rows, want none", err, n)
+	}
+}

@@ -121,6 +121,19 @@ func (q *Queries) AddSpend(ctx context.Context, arg AddSpendParams) error {
 	return err
 }
 
+const endStalled = `-- name: EndStalled :one
+select fulcrum.end_stalled(make_interval(secs => $1::double precision))
+`
+
+// Ends connections of this service that have stopped in the middle of a transaction
+// for so long, and returns how many.
+func (q *Queries) EndStalled(ctx context.Context, seconds float64) (int32, error) {
+	row := q.db.QueryRow(ctx, endStalled, seconds)
+	var end_stalled int32
+	err := row.Scan(&end_stalled)
+	return end_stalled, err
+}
+
 const insertAlikePostings = `-- name: InsertAlikePostings :exec
 insert into fulcrum.ledger_postings (tenant_id, budget_id, window_start, occurred_at, batch_id, entries, refs, lines, moves, cost_nano, total_tokens, input_tokens, output_tokens, llm_calls, tool_calls, seconds)
 select k.tenant_id, k.budget_id, k.window_start, $1::timestamptz, $2::uuid, k.entries, array[k.ref], array[k.line], array[k.move],

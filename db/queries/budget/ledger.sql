@@ -70,3 +70,8 @@ select unnest(@tenant_ids::uuid[]), unnest(@envelope_ids::text[]), unnest(@model
 on conflict (tenant_id, envelope_id, model) do update
 set cost_nano = t.cost_nano + excluded.cost_nano, total_tokens = t.total_tokens + excluded.total_tokens, input_tokens = t.input_tokens + excluded.input_tokens, output_tokens = t.output_tokens + excluded.output_tokens, llm_calls = t.llm_calls + excluded.llm_calls, tool_calls = t.tool_calls + excluded.tool_calls, seconds = t.seconds + excluded.seconds,
     charges = t.charges + excluded.charges, failures = t.failures + excluded.failures;
+
+-- name: EndStalled :one
+-- Ends connections of this service that have stopped in the middle of a transaction
+-- for so long, and returns how many.
+select fulcrum.end_stalled(make_interval(secs => @seconds::double precision));

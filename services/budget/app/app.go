@@ -96,6 +96,7 @@ func Run(ctx context.Context, env service.Env) error {
 			{Name: "sweeper", Run: sweeper.Run},
 			{Name: "checker", Run: checker.Run},
 			{Name: "wallet keys", Run: func(ctx context.Context) error { return upkeep.Rewrap(ctx, wallets, sh.Log) }},
+			{Name: "stalled batches", Run: func(ctx context.Context) error { return upkeep.Stalled(ctx, store, sh.Log) }},
 			{Name: "partitions", Run: func(ctx context.Context) error { return upkeep.Partitions(ctx, store, sh.Log) }},
 			{Name: "configuration", Run: func(ctx context.Context) error {
 				return b.WatchConfig(ctx, "budgets", catalogs.Changed)

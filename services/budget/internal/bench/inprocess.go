@@ -70,6 +70,7 @@ const (
 	cyclesPerSec = 10_000 // in process
 	timesGrown   = 1.5    // cost of a hold with many budgets, to few
 	slowestMS    = 10     // p99 at the highest rate, through gRPC
+	mostFailed   = 0.1    // of a hundred holds there: to fail fast is not to be fast
 )
 
 // hot measures one path that everybody wants.

@@ -97,7 +97,6 @@ const aheadFrom = 8
 func (b *batch) save(ctx context.Context) error {
 	g := b.guard()
 	windows := b.windowWrites(g)
-	b.began = time.Now()
 	if len(windows) == 0 || b.clockGuess.old() {
 		return b.saveAndAsk(ctx, g, windows)
 	}
@@ -110,6 +109,7 @@ func (b *batch) save(ctx context.Context) error {
 func (b *batch) saveAndAsk(ctx context.Context, g guard, windows []step) error {
 	steps := slices.Concat([]step{b.ask(g)}, windows, b.ledgerWrites(&b.books.Writes))
 	return b.db.OncePlanned(ctx, b.tenants, func(ctx context.Context, tx db.Tx) error {
+		b.began = time.Now() // with a connection
 		return pipelinedWhile(ctx, tx, steps, b.sendEvents, b.recent.pack)
 	})
 }

@@ -57,3 +57,13 @@ func (s *Store) EnsurePartitions(ctx context.Context) error {
 		return budgetdb.New(tx).EnsureLedgerPartitions(ctx)
 	}))
 }
+
+// EndStalled implements upkeep.Stoppable.
+func (s *Store) EndStalled(ctx context.Context, after time.Duration) (ended int, err error) {
+	err = s.db.GlobalOne(ctx, func(ctx context.Context, tx db.Tx) error {
+		n, err := budgetdb.New(tx).EndStalled(ctx, after.Seconds())
+		ended = int(n)
+		return err
+	})
+	return ended, unreadable("end batches that have stopped half way", err)
+}

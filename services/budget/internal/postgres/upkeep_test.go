@@ -2,12 +2,14 @@ package postgres_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 
 	"github.com/fulcrum-io/fulcrum/db"
 	"github.com/fulcrum-io/fulcrum/db/dbtest"
@@ -270,4 +272,46 @@ func TestABundleThatCannotBeUsed(t *testing.T) {
 	if err != nil {
 		t.Errorf("Changed: %v", err)
 	}
+}
+
+// An instance of which the host is lost after it has sent a batch's windows.
+func TestABatchThatStopsHalfWayKeepsItsWindowsOnlySoLong(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, dollars("all", 1))
+	lost, other := start(t, d, lane.Options{}), start(t, d, lane.Options{})
+	must(t, other, hold(tenant, 1))
+	err := lost.db.Streamed(t.Context(), []uuid.UUID{tenant}, func(_ context.Context, s *db.Stream) error {
+		b := &pgx.Batch{}
+		b.Queue(`update fulcrum.budget_windows set cost_nano_held = cost_nano_held where tenant_id = $1`, tenant)
+		if err := errors.Join(s.Queue(b), s.Send()); err != nil {
+			return err
+		}
+		for until := time.Now().Add(10 * time.Second); dbtest.Count(t, d, `select count(*) from pg_stat_activity where datname = current_database() and state = 'active' and wait_event = 'ClientRead'`) == 0; {
+			if time.Now().After(until) {
+				t.Fatal("it does not stand still")
+			}
+		}
+		if _, err := other.Do(t.Context(), hold(tenant, 1)); !isDown(err) {
+			t.Errorf("a hold meanwhile: %v, want unavailable", err)
+		}
+		if n, err := other.store.EndStalled(t.Context(), time.Hour); n != 0 || err != nil {
+			t.Errorf("%d were ended too early, %v", n, err)
+		}
+		if n, err := other.store.EndStalled(t.Context(), 0); n != 1 || err != nil {
+			t.Errorf("%d were ended, want 1, %v", n, err)
+		}
+		must(t, other, hold(tenant, 1))
+		_, err := s.Commit(func() {})
+		return err
+	})
+	if !db.Unavailable(err) {
+		t.Errorf("the batch that stood still: %v", err)
+	}
+	must(t, lost, hold(tenant, 1))
+	if _, held := counters(t, d, tenant, "all"); held != 3 {
+		t.Errorf("held %d, want 3", held)
+	}
+	balanced(t, d)
 }

@@ -63,18 +63,7 @@ type counter struct {
 
 // Run checks until ctx ends.
 func (c *Checker) Run(ctx context.Context) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
-	for {
-		if err := c.Check(ctx); err != nil && ctx.Err() == nil {
-			c.Log.LogAttrs(ctx, slog.LevelWarn, "the ledger was not checked for all, next time again", slog.Any("err", err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return every(ctx, c.Every, c.Log, "check of the ledger", c.Check)
 }
 
 // overlap is how much longer ago than the last round a change may have been

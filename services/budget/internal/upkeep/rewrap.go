@@ -16,20 +16,11 @@ type Wrapped interface {
 // Rewrap finishes a rotation of the key-encryption key: at the start, and again
 // every hour, for what an instance with the previous one has made meanwhile.
 func Rewrap(ctx context.Context, w Wrapped, log *slog.Logger) error {
-	tick := time.NewTicker(time.Hour)
-	defer tick.Stop()
-	for {
+	return every(ctx, time.Hour, log, "wrapping of wallets' signing keys", func(ctx context.Context) error {
 		n, err := w.Rewrap(ctx)
-		switch {
-		case err != nil && ctx.Err() == nil:
-			log.LogAttrs(ctx, slog.LevelWarn, "signing keys of wallets not rewrapped, in an hour again", slog.Any("err", err))
-		case n > 0:
+		if err == nil && n > 0 {
 			log.LogAttrs(ctx, slog.LevelInfo, "signing keys of wallets rewrapped", slog.Int("keys", n))
 		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+		return err
+	})
 }

@@ -53,18 +53,7 @@ const (
 
 // Run sweeps until ctx ends.
 func (s *Sweeper) Run(ctx context.Context) error {
-	tick := time.NewTicker(s.Every)
-	defer tick.Stop()
-	for {
-		if err := s.Sweep(ctx); err != nil && ctx.Err() == nil {
-			s.Log.LogAttrs(ctx, slog.LevelWarn, "sweep of expired holds stopped, next time again", slog.Any("err", err))
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	return every(ctx, s.Every, s.Log, "sweep of expired holds", s.Sweep)
 }
 
 // Sweep gives back every hold that has run out. One tenant's failure does not

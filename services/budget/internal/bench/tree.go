@@ -18,24 +18,25 @@ import (
 // tree is budgets on three levels: each tenant's, its teams' and its agents'.
 // Every hold draws on one of each.
 type tree struct {
-	tenants []uuid.UUID
-	agents  int // of each tenant
+	tenants  []uuid.UUID
+	subjects []catalog.Subject // of each agent of a tenant
 }
 
 const teams = 10
 
 // grow makes tenants with, together, about this many agents' budgets.
 func grow(ctx context.Context, s *server, tenants, leaves int) (*tree, error) {
-	t := &tree{agents: leaves / tenants}
+	t := &tree{}
+	for i := range leaves / tenants {
+		t.subjects = append(t.subjects, catalog.Subject{AgentID: "agent-" + strconv.Itoa(i), Team: "team-" + strconv.Itoa(i%teams)})
+	}
 	for range tenants {
 		budgets := []*costv1.Budget{level("tenant", nil)}
-		for i := range min(teams, t.agents) {
-			name := "team-" + strconv.Itoa(i)
-			budgets = append(budgets, level(name, &costv1.BudgetScope{Team: name}))
-		}
-		for i := range t.agents {
-			name := "agent-" + strconv.Itoa(i)
-			budgets = append(budgets, level(name, &costv1.BudgetScope{AgentId: name}))
+		for i, s := range t.subjects {
+			if i < teams {
+				budgets = append(budgets, level(s.Team, &costv1.BudgetScope{Team: s.Team}))
+			}
+			budgets = append(budgets, level(s.AgentID, &costv1.BudgetScope{AgentId: s.AgentID}))
 		}
 		id, err := s.tenant(ctx, budgets)
 		if err != nil {
@@ -55,14 +56,13 @@ func level(id string, scope *costv1.BudgetScope) *costv1.Budget {
 }
 
 // leaves is how many paths there are.
-func (t *tree) leaves() int { return len(t.tenants) * t.agents }
+func (t *tree) leaves() int { return len(t.tenants) * len(t.subjects) }
 
 // at is a hold on the path of leaf i, as a caller asks for it: not sealed.
 func (t *tree) at(i int) *ledger.Reserve {
-	agent := i / len(t.tenants)
 	return &ledger.Reserve{
 		Ref: ledger.Ref{Tenant: t.tenants[i%len(t.tenants)], ID: uuid.Must(uuid.NewV7())}, TTL: time.Hour,
-		Subject: catalog.Subject{AgentID: "agent-" + strconv.Itoa(agent), Team: "team-" + strconv.Itoa(agent%teams)},
+		Subject: t.subjects[i/len(t.tenants)],
 		Amounts: amount.Amounts{amount.Cost: 1},
 	}
 }

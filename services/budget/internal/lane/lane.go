@@ -81,7 +81,8 @@ func (l *Lane) StartAll(ctx context.Context, ops []ledger.Op, own func(i int) co
 			return func(int) (ledger.Answer, error) { return ledger.Answer{}, err }
 		}
 	}
-	return l.loop.StartAll(ctx, ops, own)
+	wait, _ = l.loop.StartAll(ctx, ops, own)
+	return wait
 }
 
 // DoAll is Do for many ops of one tenant at once: they are queued together and

@@ -3,11 +3,18 @@ package api
 import (
 	"runtime"
 
+	"google.golang.org/protobuf/proto"
+
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
 )
 
 // mostResults is how many answers a message has, as many as one may ask for.
 const mostResults = 100
+
+// enoughBytes of answers are not added to. With the one that reaches it, a
+// message stays far below the size that a client takes: one that was too large
+// could never be sent, however often its operations are asked for again.
+const enoughBytes = 1 << 20
 
 // answer leaves the answer to an operation that has a slot to the sender. It
 // never waits.
@@ -37,8 +44,10 @@ func (o *operating) sendWith(first *budgetv1.OperationResult) error {
 	runtime.Gosched()
 	results := make([]*budgetv1.OperationResult, 1, min(1+len(o.answers), mostResults))
 	results[0] = first
-	for len(results) < cap(results) {
-		results = append(results, <-o.answers)
+	for size := proto.Size(first); len(results) < cap(results) && size < enoughBytes; {
+		a := <-o.answers
+		results = append(results, a)
+		size += proto.Size(a)
 	}
 	err := o.send(results)
 	o.slots.Release(int64(len(results)))

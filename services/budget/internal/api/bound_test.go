@@ -2,13 +2,17 @@ package api_test
 
 import (
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/fulcrum-io/fulcrum/pkg/fault"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/api"
+	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
 
 // However fast a caller sends, and in messages of whatever size, no more than the
@@ -66,6 +70,46 @@ func TestAStreamsCallerIsSlowedDown(t *testing.T) {
 				}
 				if most := g.most.Load(); most > api.MaxInFlight {
 					t.Errorf("%d under way at a time, want at most %d", most, api.MaxInFlight)
+				}
+			})
+		})
+	}
+}
+
+// Answers that are large do not add up to a message that cannot be sent, and one
+// that is larger than others may be goes by itself.
+func TestAMessageOfLargeAnswersIsOneThatAClientTakes(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct{ operations, bytes, messages int }{
+		"many fit":           {100, 1 << 10, 2}, // the first that is there, and the others
+		"some fit":           {100, 64 << 10, 8},
+		"each is enough":     {5, 1 << 20, 5},
+		"each is one beyond": {5, 2 << 20, 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				g := newGate()
+				close(g.open)
+				g.answers = func(string) ledger.Answer { return ledger.Answer{Message: strings.Repeat("x", tt.bytes)} }
+				p := operate(t, g, blind{})
+				p.in <- holds(0, tt.operations)
+				close(p.in)
+				answered, messages := 0, 0
+				for {
+					synctest.Wait() // all that is not sent is there
+					resp, more := <-p.out
+					if !more {
+						break
+					}
+					messages++
+					answered += len(resp.GetResults())
+					if size := proto.Size(resp); size > 1<<20+tt.bytes+1000 {
+						t.Errorf("a message of %d bytes", size)
+					}
+				}
+				if err := <-p.ended; err != nil || answered != tt.operations || messages > tt.messages {
+					t.Errorf("%d answers in %d messages, %v; want %d in at most %d", answered, messages, err, tt.operations, tt.messages)
 				}
 			})
 		})

@@ -1,7 +1,9 @@
 package api
 
 import (
+	"fmt"
 	"runtime"
+	"runtime/debug"
 
 	"google.golang.org/protobuf/proto"
 
@@ -35,6 +37,17 @@ func (o *operating) refuse(results []*budgetv1.OperationResult) error {
 	case <-o.ctx.Done():
 		return o.ctx.Err()
 	}
+}
+
+// guarded is what f returns, or a failure if f panics: that is one operation's,
+// and no other's.
+func (o *operating) guarded(f func() *budgetv1.OperationResult) (a *budgetv1.OperationResult) {
+	defer func() {
+		if p := recover(); p != nil {
+			a = o.l.notDone(o.ctx, fmt.Errorf("an operation panicked: %v\n%s", p, debug.Stack()))
+		}
+	}()
+	return f()
 }
 
 // sendWith sends an answer, in one message with others that are there, and lets

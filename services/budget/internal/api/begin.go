@@ -39,8 +39,10 @@ func (o *operating) begin(operations []*budgetv1.Operation, arrived time.Time) e
 	wait, refused := o.l.lane.StartAll(shared, ops, func(i int) context.Context { return waiting[i].ctx })
 	o.unbegun -= len(waiting)
 	await := func(i int) {
-		a, err := wait(i)
-		o.finish(waiting[i], o.l.done(o.ctx, ops[i], a, err))
+		o.finish(waiting[i], o.guarded(func() *budgetv1.OperationResult {
+			a, err := wait(i)
+			return o.l.done(o.ctx, ops[i], a, err)
+		}))
 	}
 	together := make([]int, 0, len(waiting))
 	for i, t := range waiting {
@@ -68,12 +70,13 @@ func (o *operating) begin(operations []*budgetv1.Operation, arrived time.Time) e
 
 // try answers a dry run, which reads only and queues for nothing.
 func (o *operating) try(t timed, op *ledger.Reserve) {
-	a, err := o.l.reader.Try(t.ctx, op)
-	if err != nil {
-		o.finish(t, o.l.notDone(o.ctx, err))
-		return
-	}
-	o.finish(t, result(op, a))
+	o.finish(t, o.guarded(func() *budgetv1.OperationResult {
+		a, err := o.l.reader.Try(t.ctx, op)
+		if err != nil {
+			return o.l.notDone(o.ctx, err)
+		}
+		return result(op, a)
+	}))
 }
 
 // finish answers an operation that has a slot.

@@ -142,7 +142,7 @@ func TestEveryItemIsAnsweredExactlyOnce(t *testing.T) {
 					}
 					patient, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 					defer cancel()
-					wait := l.StartAll(call, vs, func(n int) context.Context {
+					wait, _ := l.StartAll(call, vs, func(n int) context.Context {
 						if n%2 > 0 {
 							return patient
 						}

@@ -125,6 +125,7 @@ func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
 
 // StartAll queues many like Do and does not wait: wait is the rest of Do for
 // the item at i, at most once for each; who does not want its answer leaves it.
+// refused says at once why the item at i was not queued, and is nil for one that was.
 // They are queued together, so that they share as few flushes as their number and
 // the fairness between keys allow, and one that is refused takes nobody along.
 // ctx is of all of them, unless own is there and says which one an item has for
@@ -133,7 +134,7 @@ func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
 // What one goroutine starts after another thing of the same key, before it in
 // vs or in an earlier call, is flushed after it, or with it, if there is one
 // lane or FairBy.
-func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) context.Context) (wait func(i int) (R, error)) {
+func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) context.Context) (wait func(i int) (R, error), refused func(i int) error) {
 	all := make([]started[T, R], len(vs))
 	for i, v := range vs {
 		of := ctx
@@ -156,7 +157,7 @@ func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) conte
 			}
 		})
 	}
-	return func(i int) (none R, _ error) {
+	wait = func(i int) (none R, _ error) {
 		s := all[i]
 		if s.err == nil {
 			return l.await(s.item)
@@ -166,6 +167,7 @@ func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) conte
 		}
 		return none, s.err
 	}
+	return wait, func(i int) error { return all[i].err }
 }
 
 // started is an item on its way into a queue; neither, if its context was over.
@@ -179,7 +181,7 @@ type started[T, R any] struct {
 // DoAll is Do for many at once, queued as by StartAll. Each has its own result,
 // in the order of vs.
 func (l *Loop[T, R]) DoAll(ctx context.Context, vs []T) []Result[R] {
-	wait := l.StartAll(ctx, vs, nil)
+	wait, _ := l.StartAll(ctx, vs, nil)
 	out := make([]Result[R], len(vs))
 	for i := range out {
 		out[i].Value, out[i].Err = wait(i)

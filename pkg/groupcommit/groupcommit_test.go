@@ -365,10 +365,10 @@ func TestWhatIsStartedTogetherKeepsItsOrder(t *testing.T) {
 		s := &store{gate: make(chan struct{}, 10)}
 		l := New(s.flush, Options{MaxBatch: 4}).FairBy(tenant)
 		start(t, l)
-		first := l.StartAll(t.Context(), []int{100}, nil)
+		first, _ := l.StartAll(t.Context(), []int{100}, nil)
 		synctest.Wait() // in flight
-		second := l.StartAll(t.Context(), []int{103, 101}, nil)
-		third := l.StartAll(t.Context(), []int{102, 105, 104}, nil)
+		second, _ := l.StartAll(t.Context(), []int{103, 101}, nil)
+		third, _ := l.StartAll(t.Context(), []int{102, 105, 104}, nil)
 		close(s.gate)
 		for i, want := range []int{1040, 1050, 1020} { // in whatever order one asks
 			if got, err := third(2 - i); got != want || err != nil {
@@ -396,16 +396,21 @@ func TestWhatIsRefusedTakesNobodyAlong(t *testing.T) {
 		s := &store{gate: make(chan struct{}, 10)}
 		l := New(s.flush, Options{MaxQueue: 3})
 		start(t, l)
-		first := l.StartAll(t.Context(), []int{1}, nil)
+		first, _ := l.StartAll(t.Context(), []int{1}, nil)
 		synctest.Wait() // in flight
 		over, cancel := context.WithCancel(t.Context())
 		cancel()
 		hurried, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		begin := time.Now()
-		wait := l.StartAll(t.Context(), []int{2, 3, 4, 5, 6}, func(i int) context.Context {
+		wait, refused := l.StartAll(t.Context(), []int{2, 3, 4, 5, 6}, func(i int) context.Context {
 			return []context.Context{t.Context(), over, hurried, t.Context(), t.Context()}[i]
 		})
+		for i, want := range []error{nil, context.Canceled, nil, nil, errFull} { // before anybody waits
+			if err := refused(i); !errors.Is(err, want) {
+				t.Errorf("item %d was refused with %v, want %v", i+2, err, want)
+			}
+		}
 		if _, err := wait(1); !errors.Is(err, context.Canceled) {
 			t.Errorf("one that was over before: %v", err)
 		}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc"
 	grpcstatus "google.golang.org/grpc/status"
@@ -354,7 +355,50 @@ func TestAnOperationThatWaitedTooLongIsNotDone(t *testing.T) {
 	balance.Check(t, d.AdminURL)
 }
 
-// An instance that stops answers what it has begun, and says that it stops.
+// A database that hangs while a tenant's budgets are loaded for the first time
+// keeps nobody beyond his time.
+func TestAnOperationOfAColdTenantIsToldItsTimePassed(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	tenant := dbtest.Tenant(t, d)
+	publish(t, d, tenant, &costv1.Budget{BudgetId: "b", Limits: &costv1.BudgetLimits{MaxCostUsd: 1}})
+	w := start(t, d).operate(t, as(t.Context(), tenant))
+
+	conn, err := pgx.Connect(t.Context(), d.AdminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), `begin; lock table fulcrum.config_bundles in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	late := asking(5)
+	hurried := reserving("hurried", late)
+	hurried.Timeout = durationpb.New(100 * time.Millisecond)
+	w.ask(reserving("before", asking(1)), hurried, reserving("after", asking(1)))
+	a, err := w.next()
+	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
+		t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
+	}
+	if _, err := conn.Exec(t.Context(), `rollback`); err != nil {
+		t.Fatal(err)
+	}
+	for id, a := range w.answers(2) {
+		// The load gives up on a lock of a second, which this test holds for a tenth of one.
+		if !a.GetReserve().GetGranted() && !fault.Is(faultOf(a.GetFailure()), fault.Down) {
+			t.Errorf("%s: %v", id, a)
+		}
+	}
+	if got := w.do(reserving("last", asking(1))); !got["last"].GetReserve().GetGranted() {
+		t.Errorf("once it is there: %v", got)
+	}
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.reservations where id = $1`, late.GetReservationId()); n != 0 {
+		t.Error("it is held all the same")
+	}
+	balance.Check(t, d.AdminURL)
+}
+
+// An instance that stops answers what it has read, and says that it stops.
 func TestAStreamIsDrained(t *testing.T) {
 	t.Parallel()
 	const operations = 50
@@ -367,9 +411,13 @@ func TestAStreamIsDrained(t *testing.T) {
 	for i := range operations {
 		w.ask(reserving(fmt.Sprint(i, "a"), asking(1)), reserving(fmt.Sprint(i, "b"), asking(1)))
 	}
+	a, err := w.next() // so it is in the middle of them
+	if err != nil || !a.GetReserve().GetGranted() {
+		t.Fatalf("%v, %v", a, err)
+	}
 	var stopped sync.WaitGroup
 	stopped.Go(client.stop)
-	answered := 0
+	answered := 1
 	for {
 		a, err := w.next()
 		if err != nil {

@@ -24,10 +24,14 @@ type Lane interface {
 	Do(ctx context.Context, op ledger.Op) (ledger.Answer, error)
 	// DoAll does many ops of one tenant, and answers each.
 	DoAll(ctx context.Context, ops []ledger.Op) []groupcommit.Result[ledger.Answer]
+	// Ready returns once the tenant's configuration is there, with ctx if that ends
+	// first, or says why it cannot be had.
+	Ready(ctx context.Context, tenant uuid.UUID) error
 	// StartAll queues ops of one tenant together, behind those started before. wait
-	// is the rest of Do for the op at i, at most once for each. own, unless nil, says
+	// is the rest of Do for the op at i, at most once for each; refused says at once
+	// why an op was not queued, and is nil for one that was. own, unless nil, says
 	// which context an op has for itself instead of ctx.
-	StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error))
+	StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error), refused func(i int) error)
 }
 
 // Reader looks at the ledger without changing it.

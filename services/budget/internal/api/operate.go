@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"runtime"
 	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
@@ -22,14 +22,10 @@ import (
 )
 
 // MaxInFlight is how many operations of one stream are under way at a time. The
-// next message is not read until those of the last one have begun, and each of
-// them begins when another is answered and its answer sent: a caller that sends
-// too fast, or does not read, is slowed down by its own connection.
+// next message waits until there is room for all of its operations, which comes
+// as others are answered and the answers sent; the one after it is not read: a
+// caller that sends too fast, or does not read, is slowed down by its own connection.
 const MaxInFlight = 256
-
-// mostResults is how many answers a message has, as many as one may ask for. It
-// keeps a message far below the size that a client takes.
-const mostResults = 100
 
 const inFlightHeader = "fulcrum-max-in-flight"
 
@@ -42,7 +38,8 @@ type operations = grpc.BidiStreamingServer[budgetv1.OperateRequest, budgetv1.Ope
 // Operate implements budgetv1.LedgerServiceServer. A stream is its caller's:
 // all its operations are in the caller's tenant.
 func (l *Ledger) Operate(stream operations) error {
-	if _, err := identity.Tenant(stream.Context()); err != nil {
+	tenant, err := identity.Tenant(stream.Context())
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(stream.Context())
@@ -51,8 +48,9 @@ func (l *Ledger) Operate(stream operations) error {
 		return err
 	}
 	o := &operating{
-		l: l, ctx: ctx, stream: stream, slots: semaphore.NewWeighted(MaxInFlight),
-		answers: make(chan *budgetv1.OperationResult, MaxInFlight), underWay: make(map[string]struct{}, MaxInFlight),
+		l: l, ctx: ctx, tenant: tenant, stream: stream, slots: semaphore.NewWeighted(MaxInFlight),
+		answers: make(chan *budgetv1.OperationResult, MaxInFlight), refused: make(chan []*budgetv1.OperationResult),
+		underWay: make(map[string]struct{}, MaxInFlight),
 	}
 	read := make(chan error, 1)
 	go func() { read <- o.read() }()
@@ -62,7 +60,11 @@ func (l *Ledger) Operate(stream operations) error {
 	for draining := rpc.Draining(ctx); ; {
 		select {
 		case a := <-o.answers:
-			if err := o.send(a); err != nil {
+			if err := o.sendWith(a); err != nil {
+				return err
+			}
+		case results := <-o.refused:
+			if err := o.send(results); err != nil {
 				return err
 			}
 		case err := <-read:
@@ -76,7 +78,7 @@ func (l *Ledger) Operate(stream operations) error {
 			}
 		case <-idle:
 			for len(o.answers) > 0 {
-				if err := o.send(<-o.answers); err != nil {
+				if err := o.sendWith(<-o.answers); err != nil {
 					return err
 				}
 			}
@@ -90,10 +92,13 @@ func (l *Ledger) Operate(stream operations) error {
 type operating struct {
 	l       *Ledger
 	ctx     context.Context // the stream's
+	tenant  uuid.UUID
 	stream  operations
-	slots   *semaphore.Weighted            // one for each operation that has begun and whose answer is not sent
-	answers chan *budgetv1.OperationResult // has room for all that have a slot
-	running sync.WaitGroup                 // operations that were read and have no answer yet
+	slots   *semaphore.Weighted              // one for each operation that has begun and whose answer is not sent
+	answers chan *budgetv1.OperationResult   // has room for all that have a slot
+	refused chan []*budgetv1.OperationResult // answers to those that got none, handed to the sender
+	running sync.WaitGroup                   // operations that were read and have no answer yet
+	unbegun int                              // those of them that wait for a slot; the reader's alone
 
 	mu       sync.Mutex          // guards the rest
 	underWay map[string]struct{} // ids from the request to the sent answer
@@ -101,9 +106,11 @@ type operating struct {
 }
 
 // read begins what it reads until the caller closes its side, which is no
-// error, or the stream ends.
+// error, or the stream ends. Time counts from here: what waits for a slot waits
+// at the expense of its own.
 func (o *operating) read() (err error) {
 	defer func() {
+		o.running.Add(-o.unbegun) // nobody waits for what does not begin
 		if p := recover(); p != nil {
 			err = fmt.Errorf("reading operations panicked: %v\n%s", p, debug.Stack())
 		}
@@ -116,10 +123,11 @@ func (o *operating) read() (err error) {
 		if err != nil {
 			return err
 		}
+		arrived := time.Now()
 		if err := o.register(req.GetOperations()); err != nil {
 			return err
 		}
-		if err := o.begin(req.GetOperations()); err != nil {
+		if err := o.begin(req.GetOperations(), arrived); err != nil {
 			return err
 		}
 	}
@@ -140,34 +148,8 @@ func (o *operating) register(ops []*budgetv1.Operation) error {
 		o.underWay[op.GetId()] = struct{}{}
 	}
 	o.running.Add(len(ops))
+	o.unbegun = len(ops)
 	return nil
-}
-
-// answer leaves an answer to the sender. It never waits.
-func (o *operating) answer(id string, a *budgetv1.OperationResult) {
-	a.Id = id
-	o.answers <- a
-	o.running.Done()
-}
-
-// send sends an answer, in one message with others that are there, and lets as
-// many operations begin.
-func (o *operating) send(first *budgetv1.OperationResult) error {
-	// Whoever answers has the rest of a commit at hand and is about to go on.
-	runtime.Gosched()
-	results := make([]*budgetv1.OperationResult, 1, min(1+len(o.answers), mostResults))
-	results[0] = first
-	for len(results) < cap(results) {
-		results = append(results, <-o.answers)
-	}
-	o.mu.Lock()
-	for _, a := range results {
-		delete(o.underWay, a.GetId())
-	}
-	o.mu.Unlock()
-	err := o.stream.Send(&budgetv1.OperateResponse{Results: results})
-	o.slots.Release(int64(len(results)))
-	return err
 }
 
 // stop lets nothing more be taken on, and returns what is closed once all that

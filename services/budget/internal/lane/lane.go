@@ -4,6 +4,7 @@ package lane
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -71,28 +72,28 @@ func (l *Lane) Do(ctx context.Context, op ledger.Op) (ledger.Answer, error) {
 	return l.loop.Do(ctx, op)
 }
 
+// Ready returns once the tenant's configuration is there, with ctx if that ends
+// first, or says why it cannot be had.
+func (l *Lane) Ready(ctx context.Context, tenant uuid.UUID) error { return l.store.Ready(ctx, tenant) }
+
 // StartAll queues ops of one tenant together, like Do, and does not wait: wait
-// is the rest of Do for the op at i, at most once for each. What one goroutine
-// starts is done in that order, also within ops. ctx is of all of them, unless
-// own is there and says which one an op has for itself.
-func (l *Lane) StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error)) {
-	if len(ops) > 0 {
-		if err := l.store.Ready(ctx, ops[0].Of().Tenant); err != nil {
-			return func(int) (ledger.Answer, error) { return ledger.Answer{}, err }
-		}
-	}
+// is the rest of Do for the op at i, at most once for each, and refused says at
+// once why an op was not queued. What one goroutine starts is done in that order,
+// also within ops. ctx is of all of them, unless own is there and says which one
+// an op has for itself. The tenant is Ready, or its batch waits for that.
+func (l *Lane) StartAll(ctx context.Context, ops []ledger.Op, own func(i int) context.Context) (wait func(i int) (ledger.Answer, error), refused func(i int) error) {
 	return l.loop.StartAll(ctx, ops, own)
 }
 
 // DoAll is Do for many ops of one tenant at once: they are queued together and
 // share their batches. Each has its own result, in the order of ops.
 func (l *Lane) DoAll(ctx context.Context, ops []ledger.Op) []groupcommit.Result[ledger.Answer] {
-	wait := l.StartAll(ctx, ops, nil)
-	out := make([]groupcommit.Result[ledger.Answer], len(ops))
-	for i := range out {
-		out[i].Value, out[i].Err = wait(i)
+	if len(ops) > 0 {
+		if err := l.Ready(ctx, ops[0].Of().Tenant); err != nil {
+			return slices.Repeat([]groupcommit.Result[ledger.Answer]{{Err: err}}, len(ops))
+		}
 	}
-	return out
+	return l.loop.DoAll(ctx, ops)
 }
 
 // Run works until ctx ends and what was queued is done.

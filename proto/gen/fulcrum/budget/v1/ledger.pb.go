@@ -851,7 +851,8 @@ type Operation struct {
 	// must not be used again.
 	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	// What is not begun in this time is not done, and fails with
-	// DEADLINE_EXCEEDED. Default 10 seconds.
+	// DEADLINE_EXCEEDED when it passes. Counted from when the message is read,
+	// whatever the operation waits for. Default 10 seconds.
 	Timeout *durationpb.Duration `protobuf:"bytes,2,opt,name=timeout,proto3" json:"timeout,omitempty"`
 	// Each is checked by itself; what is wrong with it is its own answer.
 	//

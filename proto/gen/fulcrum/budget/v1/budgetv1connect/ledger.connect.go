@@ -74,8 +74,9 @@ type LedgerServiceClient interface {
 	// one, of whichever requests. Operations take effect in the order sent, also
 	// within a message: one may build on another without waiting for its answer.
 	// At most max_in_flight operations, named in the response header
-	// fulcrum-max-in-flight, are under way at a time, in however many messages;
-	// further ones do not begin, and no more is read, until others are answered.
+	// fulcrum-max-in-flight, are under way at a time, in however many messages. The
+	// next message waits until there is room for all of its operations, and no more
+	// is read until then.
 	// When the caller closes its side, or the service stops, what was read is
 	// answered before the stream ends.
 	Operate(context.Context) (*connect.BidiStreamForClientSimple[v1.OperateRequest, v1.OperateResponse], error)
@@ -290,8 +291,9 @@ type LedgerServiceHandler interface {
 	// one, of whichever requests. Operations take effect in the order sent, also
 	// within a message: one may build on another without waiting for its answer.
 	// At most max_in_flight operations, named in the response header
-	// fulcrum-max-in-flight, are under way at a time, in however many messages;
-	// further ones do not begin, and no more is read, until others are answered.
+	// fulcrum-max-in-flight, are under way at a time, in however many messages. The
+	// next message waits until there is room for all of its operations, and no more
+	// is read until then.
 	// When the caller closes its side, or the service stops, what was read is
 	// answered before the stream ends.
 	Operate(context.Context, *connect.BidiStream[v1.OperateRequest, v1.OperateResponse]) error

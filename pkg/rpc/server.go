@@ -84,8 +84,9 @@ func NewServer(o ServerOptions) *Server {
 		grpc.MaxRecvMsgSize(cmp.Or(o.MaxMessage, MaxMessage)),
 		grpc.MaxSendMsgSize(cmp.Or(o.MaxMessage, MaxMessage)),
 		// A call on a new goroutine grows its stack several times over, which cost a
-		// tenth of a short call. When all of these are taken there is a new one as before.
-		grpc.NumStreamWorkers(uint32(4 * runtime.GOMAXPROCS(0))),
+		// tenth of a short call. When all of these are taken there is a new one as
+		// before; calls that wait for a commit take many.
+		grpc.NumStreamWorkers(uint32(32 * runtime.GOMAXPROCS(0))),
 		grpc.MaxConcurrentStreams(cmp.Or(o.MaxStreams, 1000)),
 		grpc.MaxHeaderListSize(16 << 10),
 		grpc.ConnectionTimeout(10 * time.Second),

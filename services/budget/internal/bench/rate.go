@@ -42,9 +42,9 @@ func serve(ctx context.Context, getenv func(string) string, out io.Writer) error
 // rates measures holds that come at a fixed rate, whether or not earlier ones
 // were answered. Each takes from when it was due, so that a stall is seen by
 // all who would have come during it.
-func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.Line, error) {
+func rates(ctx context.Context, s *server, p plan, progress io.Writer) (lines []bench.Line, err error) {
 	// The load has the two processors of what it measures, so it collects its
-	// garbage between the rounds.
+	// garbage between the rounds, and does not interrupt the others.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(4 << 30))
 	conn, stop, err := s.process(ctx, progress)
@@ -52,8 +52,13 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) ([]bench.
 		return nil, err
 	}
 	defer stop()
+	undo, err := bench.AsBatch()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	client := budgetv1.NewLedgerServiceClient(conn)
-	lines, err := s.floor(ctx, p, conn, progress)
+	lines, err = s.floor(ctx, p, conn, progress)
 	if err != nil {
 		return nil, err
 	}

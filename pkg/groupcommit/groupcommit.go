@@ -116,6 +116,7 @@ func (l *Loop[T, R]) Do(ctx context.Context, v T) (R, error) {
 		return l.lead(q, v)
 	}
 	it := l.item(ctx, v)
+	it.queue = q
 	if err := q.push(it, key); err != nil {
 		l.recycle(it)
 		return none, err
@@ -146,12 +147,12 @@ func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) conte
 			continue
 		}
 		s.item = l.item(of, v)
-		s.queue, s.key = l.place(v)
+		s.item.queue, s.key = l.place(v)
 	}
 	for _, q := range l.lanes {
 		q.pushAll(func(push func(*item[T, R], string) error) {
 			for i := range all {
-				if s := &all[i]; s.queue == q {
+				if s := &all[i]; s.item != nil && s.item.queue == q {
 					s.err = push(s.item, s.key)
 				}
 			}
@@ -172,10 +173,9 @@ func (l *Loop[T, R]) StartAll(ctx context.Context, vs []T, own func(i int) conte
 
 // started is an item on its way into a queue; neither, if its context was over.
 type started[T, R any] struct {
-	item  *item[T, R]
-	queue *queue[T, R]
-	key   string
-	err   error // why it was not queued
+	item *item[T, R]
+	key  string
+	err  error // why it was not queued
 }
 
 // DoAll is Do for many at once, queued as by StartAll. Each has its own result,
@@ -202,25 +202,6 @@ func (l *Loop[T, R]) place(v T) (*queue[T, R], string) {
 	}
 	key := l.key(v)
 	return l.lanes[maphash.String(l.seed, key)%uint64(len(l.lanes))], key
-}
-
-// await is the answer to an item that was pushed, or its context's error.
-func (l *Loop[T, R]) await(it *item[T, R]) (R, error) {
-	ctx := it.ctx
-	select {
-	case res := <-it.done:
-		l.recycle(it)
-		return res.Value, res.Err
-	case <-ctx.Done():
-	}
-	select { // an answer that came at the same moment is worth more than the context's
-	case res := <-it.done:
-		l.recycle(it)
-		return res.Value, res.Err
-	default:
-		var none R
-		return none, ctx.Err() // a lane still holds it, so it is not recycled
-	}
 }
 
 // Run flushes until ctx ends. Then new items are refused, those already queued
@@ -254,7 +235,8 @@ func (l *Loop[T, R]) Len() (n int) {
 
 func (l *Loop[T, R]) recycle(it *item[T, R]) {
 	var none T
-	it.value, it.ctx = none, nil
+	it.value, it.ctx, it.queue = none, nil, nil
+	it.state.Store(unawaited)
 	l.pool.Put(it)
 }
 

@@ -3,6 +3,7 @@ package groupcommit
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -439,15 +440,21 @@ func TestALaneStepsAsideWhileItBringsSomebodyAndNotForever(t *testing.T) {
 	t.Parallel()
 	for name, tt := range map[string]struct {
 		brings []int // what each time brings; then nothing
+		awake  []int // answered who have not run, before each time; then the last again
 		times  int
 	}{
-		"nobody":              {nil, 1},
-		"some, then nobody":   {[]int{5}, 2},
-		"somebody every time": {[]int{5, 1, 1, 1, 1, 1}, turns},
-		"a full batch":        {[]int{100, 1}, 1},
+		"nobody":                            {nil, []int{0}, 1},
+		"some, then nobody":                 {[]int{5}, []int{0}, 2},
+		"somebody every time":               {[]int{5, 1, 1, 1, 1, 1}, []int{0}, turns},
+		"a full batch":                      {[]int{100, 1}, []int{5}, 1},
+		"nobody while some have yet to run": {nil, []int{3, 2, 1, 1, 1, 0}, 5},
+		"some who run late":                 {[]int{0, 0, 0, 0, 2, 1}, []int{3, 3, 3, 3, 3, 1, 0}, 6},
+		"some who never run":                {nil, []int{1}, turnsForAwaken},
 	} {
 		l := New((&store{}).flush, Options{MaxBatch: 100})
 		times := 0
+		awake := func() { l.lanes[0].awake.Store(int64(tt.awake[min(times, len(tt.awake)-1)])) }
+		awake()
 		l.gather(l.lanes[0], func() {
 			if times < len(tt.brings) {
 				for range tt.brings[times] {
@@ -457,9 +464,44 @@ func TestALaneStepsAsideWhileItBringsSomebodyAndNotForever(t *testing.T) {
 				}
 			}
 			times++
+			awake()
 		})
 		if times != tt.times {
 			t.Errorf("%s: it stepped aside %d times, want %d", name, times, tt.times)
 		}
+	}
+}
+
+// Whatever becomes of a call, once it is over nobody is counted as ready to run.
+func TestWhoHasRunOrGoneIsNotCountedAsAwake(t *testing.T) {
+	t.Parallel()
+	l := New((&store{}).flush, Options{MaxBatch: 8, Lanes: 2})
+	stop := start(t, l)
+	var callers sync.WaitGroup
+	for n := range 32 {
+		callers.Go(func() {
+			for i := range 200 {
+				ctx, cancel := context.WithCancel(t.Context())
+				switch (n + i) % 4 {
+				case 0: // is answered
+					_, _ = l.Do(ctx, 1)
+				case 1: // goes at any moment
+					go cancel()
+					_, _ = l.Do(ctx, 1)
+				case 2: // waits for one of two, late
+					wait, _ := l.StartAll(ctx, []int{1, 2}, nil)
+					runtime.Gosched()
+					_, _ = wait(1)
+				case 3: // waits for none
+					l.StartAll(ctx, []int{1, 2}, nil)
+				}
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	stop()
+	if n := l.lanes[0].awake.Load(); n != 0 {
+		t.Errorf("%d are counted as ready to run, and nobody is there", n)
 	}
 }

@@ -41,19 +41,24 @@ func (l *Loop[T, R]) lane(ctx context.Context, q *queue[T, R]) {
 	}
 }
 
-// turns is how often a lane steps aside at most before it begins a batch. The
-// third brings hardly anybody when callers ask again at once; if they come by
-// themselves, each turn would bring some, forever.
-const turns = 3
+// A lane steps aside a few times at most for those who ask by themselves, of whom
+// each turn would bring some, forever; the third brings hardly anybody else. For
+// those it has answered it does so until they have run, or for about a tenth of a
+// millisecond: their processor may be busy with another process.
+const (
+	turns          = 3
+	turnsForAwaken = 64
+)
 
 // gather lets callers who are ready to ask do so first, as long as every turn
-// brings somebody: those who were just answered and ask again at once then fill
-// one batch instead of two halves. It waits for nobody who is not ready to run.
+// brings somebody or somebody who was answered has not run since: those who ask
+// again at once then fill one batch instead of two. It waits for nobody who is not
+// ready to run.
 func (l *Loop[T, R]) gather(q *queue[T, R], stepAside func()) {
 	before := -1
-	for range turns {
+	for turn := range turnsForAwaken {
 		n := q.len()
-		if n <= before || n >= l.o.MaxBatch {
+		if n >= l.o.MaxBatch || q.awake.Load() <= 0 && (n <= before || turn >= turns) {
 			return
 		}
 		before = n
@@ -88,7 +93,7 @@ func (l *Loop[T, R]) start(items []*item[T, R], values []T) ([]*item[T, R], []T)
 	live := items[:0]
 	for _, it := range items {
 		if err := it.ctx.Err(); err != nil {
-			it.done <- Result[R]{Err: err}
+			it.answer(Result[R]{Err: err})
 			continue
 		}
 		live = append(live, it)
@@ -108,9 +113,9 @@ func (l *Loop[T, R]) commit(ctx context.Context, items []*item[T, R], values []T
 	}
 	for i, it := range items {
 		if err != nil {
-			it.done <- Result[R]{Err: err}
+			it.answer(Result[R]{Err: err})
 		} else {
-			it.done <- results[i]
+			it.answer(results[i])
 		}
 	}
 }

@@ -1,18 +1,9 @@
 package groupcommit
 
 import (
-	"context"
 	"sync"
+	"sync/atomic"
 )
-
-// item is one waiting call. Once pushed it belongs to the queue, then to the
-// lane that took it, until the lane answers on done.
-type item[T, R any] struct {
-	value T
-	ctx   context.Context // of the call: a lane leaves out calls that have ended
-	done  chan Result[R]  // has room for the one answer, so lanes never wait
-	next  *item[T, R]
-}
 
 // fifo is a list of items in order of arrival.
 type fifo[T, R any] struct {
@@ -47,6 +38,7 @@ type queue[T, R any] struct {
 	max, maxKey int
 	full        error         // what one too many is told
 	wake        chan struct{} // one token for each lane that was idle
+	awake       atomic.Int64  // callers who were answered and have not run since
 
 	mu     sync.Mutex // guards everything below
 	n      int

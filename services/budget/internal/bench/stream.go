@@ -24,7 +24,7 @@ import (
 const streamsOfTenant = 2
 
 // messagesOfStream is how many messages of a stream have no answer at a time.
-const messagesOfStream = 1
+const messagesOfStream = 2
 
 // openStreams is open for a caller who collects over streams that stay open. A
 // hold that waits to be sent counts from when it was due, too.
@@ -41,7 +41,7 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 			if err != nil {
 				return nil, 0, err
 			}
-			s := &stream{calls: calls}
+			s := &stream{calls: calls, most: messagesOfStream}
 			streams[tenant] = append(streams[tenant], s)
 			receiving.Go(func() error {
 				err := s.receive(func(i int, held bool) {
@@ -84,6 +84,7 @@ const most = 100
 // answer to one of them is there.
 type stream struct {
 	calls budgetv1.LedgerService_OperateClient
+	most  int // messages without an answer
 
 	mu         sync.Mutex // guards the rest, and sending
 	collected  []numbered // in the order of their numbers
@@ -115,7 +116,7 @@ func (s *stream) answered(newest int) error {
 
 // send sends what is collected, as far as it may now.
 func (s *stream) send() error {
-	for len(s.collected) > 0 && len(s.unanswered) < messagesOfStream {
+	for len(s.collected) > 0 && len(s.unanswered) < s.most {
 		batch := s.collected[:min(len(s.collected), most)]
 		req := &budgetv1.OperateRequest{Operations: make([]*budgetv1.Operation, len(batch))}
 		for i, a := range batch {

@@ -35,7 +35,7 @@ func numbers(first, end int) (ids []string) {
 func TestACallerCollectsUntilTheFirstAnswerToItsLastMessage(t *testing.T) {
 	t.Parallel()
 	calls := &sent{}
-	s := &stream{calls: calls}
+	s := &stream{calls: calls, most: 1}
 	ask := func(first, end int) {
 		for i := first; i < end; i++ {
 			if err := s.ask(i, &ledger.Reserve{}); err != nil {

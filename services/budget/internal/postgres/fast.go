@@ -87,9 +87,9 @@ func (b *batch) recall() bool {
 	return true
 }
 
-// aheadFrom is the number of ops from which on the windows are sent ahead: for few,
-// waking the server twice costs more than what it does meanwhile.
-const aheadFrom = 8
+// aheadFrom is the number of ops from which on the windows are sent ahead: for
+// fewer, waking the server twice costs as much as what it does meanwhile saves.
+const aheadFrom = 32
 
 // save writes everything as one implicit transaction, which fails if the batch's
 // time or configuration are not those of now. The server saves the windows while

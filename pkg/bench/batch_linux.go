@@ -1,8 +1,8 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 
@@ -35,7 +35,7 @@ func policy(p uint32) error {
 				return err
 			}
 			err = unix.SchedSetAttr(id, &unix.SchedAttr{Size: unix.SizeofSchedAttr, Policy: p}, 0)
-			if err != nil && !os.IsNotExist(err) && err != unix.ESRCH {
+			if err != nil && !errors.Is(err, unix.ESRCH) { // one that has ended
 				return fmt.Errorf("set the policy of a thread: %w", err)
 			}
 			set[thread] = true

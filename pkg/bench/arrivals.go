@@ -17,11 +17,13 @@ func Arrivals(ctx context.Context, perSecond int, d time.Duration, workers int, 
 		err := do(ctx, i)
 		if err != nil {
 			s.Fail(err)
+			p.stop()
 		}
 		s.Done(i)
 	}
 	took, err := s.Run(ctx, p.begin)
-	p.close()
+	p.stop()
+	p.all.Wait()
 	return took, err
 }
 
@@ -36,15 +38,17 @@ type pool struct {
 	started int
 	idle    []chan int
 	waiting []int // first come, first served
-	closed  bool
+	stopped bool  // nothing more begins
 	all     sync.WaitGroup
 }
 
-// begin calls do with i as soon as there is a goroutine, and does not wait.
+// begin calls do with i as soon as there is a goroutine, unless stopped, and does
+// not wait.
 func (p *pool) begin(i int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch n := len(p.idle); {
+	case p.stopped:
 	case n > 0:
 		p.idle[n-1] <- i // has room
 		p.idle = p.idle[:n-1]
@@ -66,12 +70,12 @@ func (p *pool) work(i int) {
 	}
 }
 
-// next is what waits, if anything does. Else begin, or close, uses the channel.
+// next is what waits, if anything does. Else begin, or stop, uses the channel.
 func (p *pool) next(mine chan int) (i int, there bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case p.closed:
+	case p.stopped:
 		close(mine)
 	case len(p.waiting) > 0:
 		i, p.waiting = p.waiting[0], p.waiting[1:]
@@ -82,13 +86,13 @@ func (p *pool) next(mine chan int) (i int, there bool) {
 	return 0, false
 }
 
-// close begins nothing more, and returns when all calls have.
-func (p *pool) close() {
+// stop begins nothing more, not what waits either.
+func (p *pool) stop() {
 	p.mu.Lock()
-	p.closed = true
+	defer p.mu.Unlock()
+	p.stopped = true
 	for _, idle := range p.idle {
 		close(idle)
 	}
-	p.mu.Unlock()
-	p.all.Wait()
+	p.idle = nil
 }

@@ -17,7 +17,8 @@ import (
 //
 // The price: statements tell how many rows they changed, and return none. And
 // between Send and Commit the server waits inside a statement's transaction, where
-// none of its own limits of time applies before version 17: see EndStalled.
+// none of its own limits of time applies before version 17: who uses this runs
+// fulcrum.end_stalled from time to time.
 func (d *DB) Streamed(ctx context.Context, tenants []uuid.UUID, fn func(ctx context.Context, s *Stream) error) error {
 	to, err := many(tenants)
 	if err != nil {

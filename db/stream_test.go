@@ -336,12 +336,8 @@ func TestAStreamThatStopsHalfWayIsEnded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	half := func(pool *db.DB, commit bool, between func()) error {
-		rest := statements(nil)
-		if !commit {
-			rest = nil
-		}
-		_, err := streamed(t.Context(), pool, tenant, statements([]any{tenant}, note), rest, func() {
+	half := func(pool *db.DB, between func()) error {
+		_, err := streamed(t.Context(), pool, tenant, statements([]any{tenant}, note), statements(nil), func() {
 			sent := func() int64 {
 				return dbtest.Count(t, d, `select count(*) from pg_stat_activity where datname = current_database() and state = 'active' and wait_event = 'ClientRead' and query = $1`, note)
 			}
@@ -354,7 +350,7 @@ func TestAStreamThatStopsHalfWayIsEnded(t *testing.T) {
 		})
 		return err
 	}
-	err = half(d.DB, true, func() {
+	err = half(d.DB, func() {
 		if n := stalled("1 hour"); n != 0 {
 			t.Errorf("%d were ended that had just begun", n)
 		}
@@ -365,7 +361,7 @@ func TestAStreamThatStopsHalfWayIsEnded(t *testing.T) {
 	if !db.Unavailable(err) {
 		t.Errorf("the rest of it: %v, want that nobody knows", err)
 	}
-	if err := half(other, true, func() {
+	if err := half(other, func() {
 		if n := stalled("0"); n != 0 {
 			t.Errorf("%d of another service were ended", n)
 		}

@@ -161,6 +161,21 @@ func (w *wire) answers(n int) map[string]*budgetv1.OperationResult {
 	return answers
 }
 
+// runsOutOfTime asks for three, of which the one that has a tenth of a second is
+// told first, and that it ran out of it. It returns that one.
+func (w *wire) runsOutOfTime() *budgetv1.ReserveRequest {
+	w.t.Helper()
+	late := asking(5)
+	hurried := reserving("hurried", late)
+	hurried.Timeout = durationpb.New(100 * time.Millisecond)
+	w.ask(reserving("before", asking(1)), hurried, reserving("after", asking(1)))
+	a, err := w.next()
+	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
+		w.t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
+	}
+	return late
+}
+
 // do sends operations in one message, and returns their answers.
 func (w *wire) do(ops ...*budgetv1.Operation) map[string]*budgetv1.OperationResult {
 	w.t.Helper()
@@ -334,14 +349,7 @@ func TestAnOperationThatWaitedTooLongIsNotDone(t *testing.T) {
 			t.Fatal("the first operation does not wait for the lock")
 		}
 	}
-	late := asking(5)
-	hurried := reserving("hurried", late)
-	hurried.Timeout = durationpb.New(100 * time.Millisecond)
-	w.ask(reserving("before", asking(1)), hurried, reserving("after", asking(1)))
-	a, err := w.next()
-	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
-		t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
-	}
+	late := w.runsOutOfTime()
 	free()
 	for id, a := range w.answers(3) {
 		if !a.GetReserve().GetGranted() {
@@ -349,7 +357,7 @@ func TestAnOperationThatWaitedTooLongIsNotDone(t *testing.T) {
 		}
 	}
 	w.do(reserving("last", asking(1)))
-	if n := dbtest.Count(t, d, fmt.Sprintf(`select count(*) from fulcrum.reservations where id = '%s'`, late.GetReservationId())); n != 0 {
+	if n := dbtest.Count(t, d, `select count(*) from fulcrum.reservations where id = $1`, late.GetReservationId()); n != 0 {
 		t.Error("it is held all the same")
 	}
 	balance.Check(t, d.AdminURL)
@@ -372,14 +380,7 @@ func TestAnOperationOfAColdTenantIsToldItsTimePassed(t *testing.T) {
 	if _, err := conn.Exec(t.Context(), `begin; lock table fulcrum.config_bundles in access exclusive mode`); err != nil {
 		t.Fatal(err)
 	}
-	late := asking(5)
-	hurried := reserving("hurried", late)
-	hurried.Timeout = durationpb.New(100 * time.Millisecond)
-	w.ask(reserving("before", asking(1)), hurried, reserving("after", asking(1)))
-	a, err := w.next()
-	if err != nil || a.GetId() != "hurried" || !fault.Is(faultOf(a.GetFailure()), fault.Deadline) {
-		t.Fatalf("%v, %v; want the hurried one to run out of time", a, err)
-	}
+	late := w.runsOutOfTime()
 	if _, err := conn.Exec(t.Context(), `rollback`); err != nil {
 		t.Fatal(err)
 	}

@@ -48,25 +48,18 @@ var errPanicked = errors.New("the function of a stream panicked")
 // Stream is one transaction of Streamed, for one goroutine at a time. It is dead
 // once the function returns. After an error it takes nothing more.
 type Stream struct {
+	*kept
 	ctx      context.Context // the tracer's
 	conn     *pgx.Conn
 	pipeline *pgconn.Pipeline
-	failed   error // what made it take nothing more
-	build    pgx.ExtendedQueryBuilder
-	prepared map[string]*pgconn.StatementDescription // of the connection, by text
-	batch    pgx.Batch                               // all that was queued, for the tracer
-	tags     []pgconn.CommandTag                     // answers so far
-	tracer   pgx.BatchTracer                         // or nil
+	failed   error               // what made it take nothing more
+	batch    pgx.Batch           // all that was queued, for the tracer
+	tags     []pgconn.CommandTag // answers so far
 }
 
 func open(ctx context.Context, conn *pgx.Conn) *Stream {
-	const ours = "fulcrum.stream"
-	of := conn.PgConn().CustomData()
-	if of[ours] == nil {
-		of[ours] = make(map[string]*pgconn.StatementDescription)
-	}
-	s := &Stream{ctx: ctx, conn: conn, prepared: of[ours].(map[string]*pgconn.StatementDescription)}
-	if s.tracer, _ = conn.Config().Tracer.(pgx.BatchTracer); s.tracer != nil {
+	s := &Stream{kept: keptBy(conn), ctx: ctx, conn: conn}
+	if s.tracer != nil {
 		s.ctx = s.tracer.TraceBatchStart(ctx, conn, pgx.TraceBatchStartData{Batch: &s.batch})
 	}
 	s.pipeline = conn.PgConn().StartPipeline(s.ctx)

@@ -2,7 +2,6 @@ package db
 
 import (
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -19,37 +18,43 @@ func (s *Stream) queue(q *pgx.QueuedQuery) error {
 	if err != nil {
 		return s.fail(err)
 	}
-	if err := s.build.Build(s.conn.TypeMap(), of, q.Arguments); err != nil {
+	if err := s.encode(s.conn.TypeMap(), of, q.Arguments); err != nil {
 		return s.fail(fmt.Errorf("encode the parameters of a statement: %w", err))
 	}
 	s.batch.QueuedQueries = append(s.batch.QueuedQueries, q)
-	s.pipeline.SendQueryStatement(of, s.build.ParamValues, s.build.ParamFormats, slices.Clone(s.build.ResultFormats))
+	s.makeRoom(s.conn.PgConn(), of)
+	s.pipeline.SendQueryStatement(of.StatementDescription, s.values, s.formats, of.results)
 	return nil
 }
 
 // prepare describes a statement, once for the connection. What is queued before it
 // is answered first.
-func (s *Stream) prepare(sql string) (*pgconn.StatementDescription, error) {
-	if of := s.prepared[sql]; of != nil {
+func (s *Stream) prepare(sql string) (prepared, error) {
+	if of, ok := s.prepared[sql]; ok {
 		return of, nil
 	}
-	s.pipeline.SendPrepare("stream_"+strconv.Itoa(len(s.prepared)), sql, nil)
+	name := "stream_" + strconv.Itoa(len(s.prepared))
+	s.pipeline.SendPrepare(name, sql, nil)
 	s.pipeline.SendFlushRequest()
 	if err := s.pipeline.Flush(); err != nil {
-		return nil, err
+		return prepared{}, err
 	}
 	if err := s.read(); err != nil {
-		return nil, err
+		return prepared{}, err
 	}
 	got, err := s.pipeline.GetResults()
 	if err != nil {
-		return nil, fmt.Errorf("prepare a statement: %w", err)
+		return prepared{}, fmt.Errorf("prepare a statement: %w", err)
 	}
-	of, ok := got.(*pgconn.StatementDescription)
+	described, ok := got.(*pgconn.StatementDescription)
 	if !ok {
-		return nil, fmt.Errorf("prepare a statement: got %T", got)
+		return prepared{}, fmt.Errorf("prepare a statement: got %T", got)
 	}
-	of.Name, of.SQL = "stream_"+strconv.Itoa(len(s.prepared)), sql
+	described.Name, described.SQL = name, sql
+	of := prepared{StatementDescription: described}
+	for _, column := range described.Fields {
+		of.results = append(of.results, s.conn.TypeMap().FormatCodeForOID(column.DataTypeOID))
+	}
 	s.prepared[sql] = of
 	return of, nil
 }

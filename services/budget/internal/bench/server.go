@@ -79,8 +79,8 @@ func (s *server) open(ctx context.Context) error {
 // while, and uses them again. A new one makes and fills 16 MiB at a time, and all
 // that commits waits for it.
 func (s *server) age(ctx context.Context) error {
-	const segments = 48 // of 16 MiB
-	for _, sql := range []string{`alter system set min_wal_size = '800MB'`, `select pg_reload_conf()`} {
+	const segments = 64 // of 16 MiB: max_wal_size
+	for _, sql := range []string{`alter system set min_wal_size = '1GB'`, `select pg_reload_conf()`} {
 		if _, err := s.plain.Exec(ctx, sql); err != nil {
 			return err
 		}

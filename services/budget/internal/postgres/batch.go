@@ -31,7 +31,8 @@ type batch struct {
 	refs       refs // every reservation the ops name, each once
 	fresh, old refs // those that a Reserve names only, and the others
 	books      ledger.Books
-	recalled   bool // the windows are from memory
+	desk       *desk // nil: what it works on is its own
+	recalled   bool  // the windows are from memory
 	stale      []uuid.UUID
 	draws      map[ledger.WindowKey]*ledger.Draw
 	locked     []ledger.WindowKey        // in lock order
@@ -56,6 +57,9 @@ func (b *batch) open() {
 		Corrections:  make(map[ledger.Ref][]*ledger.Correction),
 		Slices:       make(map[ledger.Ref]*ledger.Slice),
 		Movements:    make(map[ledger.MovementKey]*ledger.Movement),
+	}
+	if b.desk != nil {
+		b.books.Windows = b.desk.windows
 	}
 	posting := 0
 	for _, i := range b.left {
@@ -202,7 +206,11 @@ func (b *batch) findParts(of refs) step {
 
 // prepare asks every op for its windows and puts them in lock order.
 func (b *batch) prepare() {
-	b.draws = make(map[ledger.WindowKey]*ledger.Draw, 2*len(b.left))
+	if b.desk != nil {
+		b.draws = b.desk.draws
+	} else {
+		b.draws = make(map[ledger.WindowKey]*ledger.Draw, 2*len(b.left))
+	}
 	for _, i := range b.left {
 		b.add(b.ops[i].Prepare(&b.books))
 	}
@@ -216,30 +224,45 @@ func (b *batch) place(draws []ledger.Draw) {
 }
 
 // add takes note of windows that are needed. Of several draws on one, what any
-// of them knows counts.
+// of them knows counts. A draw is its op's: it is not changed.
 func (b *batch) add(draws []ledger.Draw) {
 	for i := range draws {
 		d := &draws[i]
 		had := b.draws[d.Key]
 		if had == nil {
-			known := *d
-			b.draws[d.Key] = &known
+			b.draws[d.Key] = d
 			continue
 		}
-		had.Placed = had.Placed || d.Placed
-		if d.Budget != nil {
-			had.Budget, had.Span, had.Terms = d.Budget, d.Span, d.Terms
+		if both := together(had, d); both != *had {
+			known := both
+			b.draws[d.Key] = &known
 		}
 	}
 }
 
+// together is what a draw says with what a later one of the same window knows.
+func together(had, d *ledger.Draw) ledger.Draw {
+	both := *had
+	both.Placed = both.Placed || d.Placed
+	if d.Budget != nil {
+		both.Budget, both.Span, both.Terms = d.Budget, d.Span, d.Terms
+	}
+	return both
+}
+
 // order puts the windows in lock order.
 func (b *batch) order() {
-	b.locked = make([]ledger.WindowKey, 0, len(b.draws))
+	if b.desk != nil {
+		b.locked = b.desk.locked
+	}
+	b.locked = slices.Grow(b.locked, len(b.draws))
 	for key := range b.draws {
 		b.locked = append(b.locked, key)
 	}
 	slices.SortFunc(b.locked, compareKeys)
+	if b.desk != nil {
+		b.desk.locked = b.locked
+	}
 }
 
 // compareKeys is the order of the primary key, bytewise as in the database.
@@ -456,7 +479,8 @@ func windowKey(tenant uuid.UUID, budget string, start time.Time) ledger.WindowKe
 }
 
 // changed are the windows whose counters the batch wrote.
-func (b *batch) changed() (out []*ledger.Window) {
+func (b *batch) changed() []*ledger.Window {
+	out := make([]*ledger.Window, 0, len(b.locked))
 	for _, key := range b.locked {
 		if w := b.books.Windows[key]; w != nil && w.Changed() {
 			out = append(out, w)

@@ -26,7 +26,8 @@ func (s *Store) fast(ctx context.Context, ops []ledger.Op, left []int, results [
 			results[left[n]] = Result{}
 		}
 	}()
-	b := &batch{Store: s, ops: ops, left: left}
+	b := &batch{Store: s, ops: ops, left: left, desk: desks.Get().(*desk)}
+	defer b.desk.leave()
 	b.open()
 	if !s.balances.trusted(b.tenants) || !b.recall() {
 		return false
@@ -76,15 +77,8 @@ func (b *batch) recall() bool {
 		}
 	}
 	b.prepare()
-	for _, key := range b.locked {
-		w := b.balances.get(key)
-		if w == nil {
-			return false
-		}
-		b.books.Windows[key] = w
-	}
-	b.recalled = true
-	return true
+	b.recalled = b.desk.lay(b.balances, b.locked)
+	return b.recalled
 }
 
 // aheadFrom is the number of ops from which on the windows are sent ahead: for

@@ -80,27 +80,25 @@ func (m *balances) trusted(tenants []uuid.UUID) bool {
 	return true
 }
 
-// get returns a copy of a window, or nil.
-func (m *balances) get(key ledger.WindowKey) *ledger.Window {
-	w := m.saved(key)
-	if w == nil {
-		return nil
-	}
-	c := *w
-	return &c
-}
-
-// saved is a window as its row is, or nil. It is not to be changed.
-func (m *balances) saved(key ledger.WindowKey) *ledger.Window {
+// copies fills windows with those of the keys as their rows are, and reports
+// whether it knew all.
+func (m *balances) copies(keys []ledger.WindowKey, windows []ledger.Window) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if w := m.new[key]; w != nil {
-		return w
+	for i, key := range keys {
+		w := m.new[key]
+		if w == nil {
+			w = m.old[key]
+		}
+		if w == nil {
+			return false
+		}
+		windows[i] = *w
 	}
-	return m.old[key]
+	return true
 }
 
-// put takes over windows of a batch that is committed.
+// put takes note of the windows of a batch that is committed.
 func (m *balances) put(windows map[ledger.WindowKey]*ledger.Window, keys []ledger.WindowKey) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,9 +106,16 @@ func (m *balances) put(windows map[ledger.WindowKey]*ledger.Window, keys []ledge
 		if len(m.new) >= mostBalances {
 			m.old, m.new = m.new, make(map[ledger.WindowKey]*ledger.Window)
 		}
-		if w := windows[key]; w != nil {
-			m.new[key] = w.Saved()
+		w := windows[key]
+		if w == nil {
+			continue
 		}
+		kept := m.new[key]
+		if kept == nil {
+			kept = new(ledger.Window)
+			m.new[key] = kept
+		}
+		*kept = *w.Saved()
 	}
 }
 

@@ -43,16 +43,13 @@ func (b *batch) ensureParams(keys []ledger.WindowKey) budgetdb.EnsureWindowsPara
 func (b *batch) windowWrites(g guard) []step {
 	dirty := make([]*ledger.Window, 0, len(b.locked))
 	onlyHeld := b.recalled
-	for _, key := range b.locked {
+	for i, key := range b.locked {
 		w := b.books.Windows[key]
 		if w == nil || !w.Changed() && !w.Reconfigured() {
 			continue
 		}
 		dirty = append(dirty, w)
-		if onlyHeld {
-			row := b.balances.saved(key)
-			onlyHeld = row != nil && w.OnlyHeld(row)
-		}
+		onlyHeld = onlyHeld && w.OnlyHeld(&b.desk.rows[i])
 	}
 	switch n := len(dirty); {
 	case n == 0:

@@ -53,8 +53,9 @@ func (k *kept) encode(m *pgtype.Map, of prepared, args []any) error {
 	k.bytes, k.values, k.formats = k.bytes[:0], k.values[:0], k.formats[:0]
 	for i, arg := range args {
 		format := m.FormatCodeForOID(of.ParamOIDs[i])
-		if _, text := arg.(string); text {
-			format = pgtype.TextFormatCode // also of a type that is not known here
+		switch arg.(type) {
+		case string, *string: // also of a uuid, a time, a number
+			format = pgtype.TextFormatCode
 		}
 		from := len(k.bytes)
 		bytes, err := m.Encode(of.ParamOIDs[i], format, arg, k.bytes)

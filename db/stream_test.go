@@ -402,3 +402,35 @@ func TestAStreamTakesNothingAfterAnError(t *testing.T) {
 		t.Errorf("%v, %d rows, want none", err, n)
 	}
 }
+
+// What a connection keeps of one statement's parameters is not in the next one's,
+// whatever their sizes.
+func TestEveryParameterArrivesAsItIs(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	of := []any{uuid.New()}
+	const check = `select 1 where $2::text = any (array['', repeat('x', 300000), 'short']) and coalesce(length($2) = $3, $2 is null)
+		and coalesce($4::bytea = convert_to($2, 'UTF8'), $2 is null) and cardinality($5::int8[]) is not distinct from $6::int4 and $1::uuid is not null`
+	large := strings.Repeat("x", 300_000) // more than is kept
+	none := `select 1 where $2::text is null and $3::int4 is null and $4::bytea is null and $5::int8[] is null and $6::int4 is null and $1::uuid is not null`
+	queue := func(b *pgx.Batch, sql string, args ...any) { b.Queue(sql, append(of[:1:1], args...)...) }
+	for range 3 { // prepares its statements, has them, and what the large one left
+		first, rest := &pgx.Batch{}, &pgx.Batch{}
+		queue(first, check, "", int32(0), []byte{}, []int64{}, int32(0))
+		queue(first, check, "short", int32(5), []byte("short"), []int64{7}, int32(1))
+		queue(first, none, nil, nil, nil, nil, nil)
+		queue(rest, check, large, int32(len(large)), []byte(large), make([]int64, 90_000), int32(90_000))
+		queue(rest, check, "", int32(0), []byte{}, []int64(nil), nil)
+		queue(rest, none, nil, nil, []byte(nil), []int64(nil), nil)
+		queue(rest, check, "short", int32(5), []byte("short"), []int64{7, 8}, int32(2))
+		tags, err := streamed(t.Context(), d.DB, of[0].(uuid.UUID), first, rest, nothing)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, tag := range tags {
+			if tag.String() != "SELECT 1" {
+				t.Errorf("statement %d: %s", i, tag)
+			}
+		}
+	}
+}

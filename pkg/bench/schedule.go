@@ -27,9 +27,6 @@ func NewSchedule(perSecond int, d time.Duration) *Schedule {
 	return s
 }
 
-// Len is the number of items.
-func (s *Schedule) Len() int { return len(s.took) }
-
 // Run calls begin for each item, numbered from 0, when it is due, waits until all
 // are done, and returns their times from when each was due, sorted. begin must not
 // wait for answers: it would hold up those who come next, whose times count on. If

@@ -62,9 +62,6 @@ func TestEachItemBeginsOnceAndNotBeforeItIsDue(t *testing.T) {
 	t.Parallel()
 	const every, n = time.Millisecond, 20
 	s := NewSchedule(int(time.Second/every), n*every)
-	if s.Len() != n {
-		t.Errorf("%d items, want %d", s.Len(), n)
-	}
 	begin, next := time.Now(), 0
 	answers := make(chan int, n) // they come from somewhere else
 	go func() {

@@ -65,6 +65,17 @@ func one(ctx context.Context, key string) string {
 // their idempotency key.
 const idempotencyKey = "idempotency-key"
 
+// Metadata is what a connection of Dial adds to a call with ctx, for who calls in
+// another way: not yet encoded for the wire, and with the token in clear.
+func Metadata(ctx context.Context, token secret.Secret) (metadata.MD, error) {
+	ctx, err := outgoing(ctx, token)
+	if err != nil {
+		return nil, err
+	}
+	md, _ := metadata.FromOutgoingContext(ctx)
+	return md, nil
+}
+
 // outgoing adds who is calling, and the proof that we may say so. Nothing that was
 // there before under these keys leaves.
 func outgoing(ctx context.Context, token secret.Secret) (context.Context, error) {

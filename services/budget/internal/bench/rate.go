@@ -5,39 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net"
-	"os"
-	"os/exec"
 	"runtime"
 	"runtime/debug"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/sync/errgroup"
-	"google.golang.org/grpc"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/fulcrum-io/fulcrum/pkg/bench"
-	"github.com/fulcrum-io/fulcrum/pkg/fault"
 	"github.com/fulcrum-io/fulcrum/pkg/identity"
-	"github.com/fulcrum-io/fulcrum/pkg/rpc"
-	"github.com/fulcrum-io/fulcrum/pkg/service"
 	budgetv1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/budget/v1"
 	governancev1 "github.com/fulcrum-io/fulcrum/proto/gen/fulcrum/governance/v1"
-	"github.com/fulcrum-io/fulcrum/services/budget/app"
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
-
-// asService makes this program the budget service: it is measured as what it
-// is, a process behind gRPC.
-const asService = "FULCRUM_BENCH_AS_SERVICE"
-
-func serve(ctx context.Context, getenv func(string) string, out io.Writer) error {
-	return app.Run(ctx, service.Env{Getenv: getenv, Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelError}))})
-}
 
 // rates measures holds that come at a fixed rate, whether or not earlier ones
 // were answered. Each takes from when it was due, so that a stall is seen by
@@ -47,18 +27,17 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) (lines []
 	// garbage between the rounds, and does not interrupt the others.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer debug.SetMemoryLimit(debug.SetMemoryLimit(4 << 30))
-	conn, stop, err := s.process(ctx, progress)
+	to, err := s.process(ctx, progress)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
+	defer to.stop()
 	undo, err := bench.AsBatch()
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, undo()) }()
-	client := budgetv1.NewLedgerServiceClient(conn)
-	lines, err = s.floor(ctx, p, conn, progress)
+	lines, err = s.floor(ctx, p, to, progress)
 	if err != nil {
 		return nil, err
 	}
@@ -66,21 +45,24 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) (lines []
 		name            string
 		tenants, leaves int
 	}{{"one hot path", 1, 1}, {"1,000 budgets", 10, 1000}} {
+		if err := s.tidy(ctx); err != nil {
+			return nil, err
+		}
 		t, err := grow(ctx, s, over.tenants, over.leaves)
 		if err != nil {
 			return nil, err
 		}
-		if err := touchAll(t, func(op *ledger.Reserve) error { return hold(ctx, client, op) }); err != nil {
+		if err := touchAll(t, func(op *ledger.Reserve) error { return hold(ctx, to.client, op) }); err != nil {
 			return nil, err
 		}
 		for _, by := range []struct {
 			name string
 			open arrive
-		}{{"a call each", open}, {"streams", openStreams}, {"many a call", openMany}} {
-			for _, rate := range []int{1000, 5000, 10_000} {
+		}{{"a call each", openCalls}, {"streams", openStreams}, {"many a call", openMany}} {
+			for _, rate := range []int{1000, 5000, goalRate} {
 				name := fmt.Sprintf("%s, %d/s through gRPC, %s: hold, ", over.name, rate, by.name)
 				fmt.Fprintf(progress, "%s, %d holds a second through gRPC, %s …\n", over.name, rate, by.name)
-				more, err := atRate(name, p, rate, func() ([]time.Duration, int64, error) { return by.open(ctx, client, t, rate, p.rate) })
+				more, err := atRate(name, p, rate, func() ([]time.Duration, int64, error) { return by.open(ctx, to, t, rate, p.rate) })
 				if err != nil {
 					return nil, err
 				}
@@ -94,10 +76,9 @@ func rates(ctx context.Context, s *server, p plan, progress io.Writer) (lines []
 // floor measures, at the highest rate, calls to the same process that do nothing,
 // and beside them empty durable commits, of which there are as few as not to be
 // felt: what gRPC and the disk leave of the goal.
-func (s *server) floor(ctx context.Context, p plan, conn *grpc.ClientConn, progress io.Writer) ([]bench.Line, error) {
-	const rate, commits = 10_000, 100
+func (s *server) floor(ctx context.Context, p plan, to *process, progress io.Writer) ([]bench.Line, error) {
+	const rate, commits = goalRate, 100
 	fmt.Fprintf(progress, "%d empty calls a second through gRPC, and %d empty commits …\n", rate, commits)
-	health := healthpb.NewHealthClient(conn)
 	var slowest []float64 // commits of each round
 	lines, err := atRate(fmt.Sprintf("%d/s through gRPC, empty calls: ", rate), p, 0, func() ([]time.Duration, int64, error) {
 		var g errgroup.Group
@@ -108,10 +89,7 @@ func (s *server) floor(ctx context.Context, p plan, conn *grpc.ClientConn, progr
 			}
 			return err
 		})
-		took, err := bench.Arrivals(ctx, rate, p.rate, mostUnderWay, func(ctx context.Context, _ int) error {
-			_, err := health.Check(ctx, &healthpb.HealthCheckRequest{})
-			return err
-		})
+		took, err := openEmpty(ctx, to, rate, p.rate)
 		return took, 0, errors.Join(err, g.Wait())
 	})
 	if err != nil {
@@ -122,12 +100,19 @@ func (s *server) floor(ctx context.Context, p plan, conn *grpc.ClientConn, progr
 
 // arrive sends holds at a rate for a while and returns how long each took,
 // sorted, and how many failed: a machine that is too slow turns them away.
-type arrive func(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error)
+type arrive func(ctx context.Context, to *process, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error)
+
+// goalRate is the one that the goals are of.
+const goalRate = 10_000
 
 // atRate is the medians of some rounds, after one that warms up.
 func atRate(name string, p plan, rate int, round func() ([]time.Duration, int64, error)) ([]bench.Line, error) {
 	var p50, p99, failures []float64
-	for n := range 1 + min(p.rounds, 3) {
+	rounds := min(p.rounds, 3)
+	if rate == goalRate {
+		rounds = p.rounds
+	}
+	for n := range 1 + rounds {
 		runtime.GC()
 		took, failed, err := round()
 		if err != nil {
@@ -140,7 +125,7 @@ func atRate(name string, p plan, rate int, round func() ([]time.Duration, int64,
 		p50, p99 = append(p50, ms(took[len(took)/2])), append(p99, ms(took[len(took)*99/100]))
 	}
 	slowest, failed := 0.0, 0.0
-	if rate == 10_000 {
+	if rate == goalRate {
 		slowest, failed = slowestMS, mostFailed
 	}
 	return []bench.Line{
@@ -153,69 +138,9 @@ func middle(v []float64) float64 {
 	return v[len(v)/2]
 }
 
-// process starts the service and returns once it answers.
-func (s *server) process(ctx context.Context, progress io.Writer) (*grpc.ClientConn, func(), error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, nil, err
-	}
-	addr := ln.Addr().String()
-	if err := ln.Close(); err != nil {
-		return nil, nil, err
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return nil, nil, err
-	}
-	cmd := exec.CommandContext(ctx, self)
-	cmd.Env = append(os.Environ(), asService+"=1", "POSTGRES_CONN_STR="+s.app, "NATS_URL=nats://127.0.0.1:1", "BUDGET_ADDR="+addr, "BUDGET_OPS_ADDR=127.0.0.1:0")
-	cmd.Stderr = progress
-	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
-	cmd.WaitDelay = 10 * time.Second
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	conn, err := rpc.Dial(addr, rpc.DialOptions{})
-	stop := func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-		if conn != nil {
-			_ = conn.Close()
-		}
-	}
-	if err != nil {
-		stop()
-		return nil, nil, err
-	}
-	client := budgetv1.NewLedgerServiceClient(conn)
-	waiting, cancel := context.WithTimeout(identity.With(ctx, identity.System(uuid.Must(uuid.NewV7()))), 30*time.Second)
-	defer cancel()
-	_, err = client.GetReservation(waiting, &budgetv1.GetReservationRequest{ReservationId: uuid.NewString()}, grpc.WaitForReady(true))
-	if !fault.Is(err, fault.NotFound) {
-		stop()
-		return nil, nil, errors.Join(errors.New("the service does not answer"), err)
-	}
-	return conn, stop, nil
-}
-
-// mostUnderWay is how many holds may wait for their answers at once.
-const mostUnderWay = 2048
-
-// open asks for each hold in a call of its own.
-func open(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
-	var failed atomic.Int64
-	took, err := bench.Arrivals(ctx, rate, long, mostUnderWay, func(ctx context.Context, _ int) error {
-		if hold(ctx, client, t.any()) != nil {
-			failed.Add(1)
-		}
-		return nil
-	})
-	return took, failed.Load(), err
-}
-
 func hold(ctx context.Context, client budgetv1.LedgerServiceClient, op *ledger.Reserve) error {
 	a, err := client.Reserve(identity.With(ctx, identity.System(op.Tenant)), asked(op))
-	if err == nil && len(a.GetHold().GetBudgets()) != 3 {
+	if err == nil && !onPath(a) {
 		err = fmt.Errorf("held in %d budgets instead of 3: %s", len(a.GetHold().GetBudgets()), a.GetMessage())
 	}
 	return err

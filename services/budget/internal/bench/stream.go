@@ -26,9 +26,10 @@ const streamsOfTenant = 2
 // messagesOfStream is how many messages of a stream have no answer at a time.
 const messagesOfStream = 2
 
-// openStreams is open for a caller who collects over streams that stay open. A
+// openStreams is openCalls for a caller who collects over streams that stay open, with
+// a client of grpc-go. A
 // hold that waits to be sent counts from when it was due, too.
-func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
+func openStreams(ctx context.Context, to *process, t *tree, rate int, long time.Duration) ([]time.Duration, int64, error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	holds := bench.NewSchedule(rate, long)
@@ -37,7 +38,7 @@ func openStreams(ctx context.Context, client budgetv1.LedgerServiceClient, t *tr
 	streams := make(map[uuid.UUID][]*stream, len(t.tenants))
 	for _, tenant := range t.tenants {
 		for range streamsOfTenant {
-			calls, err := client.Operate(identity.With(ctx, identity.System(tenant)))
+			calls, err := to.client.Operate(identity.With(ctx, identity.System(tenant)))
 			if err != nil {
 				return nil, 0, err
 			}
@@ -147,7 +148,7 @@ func (s *stream) receive(tell func(number int, held bool)) error {
 			if err != nil {
 				return fmt.Errorf("an answer to %q: %w", a.GetId(), err)
 			}
-			tell(number, len(a.GetReserve().GetHold().GetBudgets()) == 3)
+			tell(number, onPath(a.GetReserve()))
 			newest = max(newest, number)
 		}
 		if err := s.answered(newest); err != nil {

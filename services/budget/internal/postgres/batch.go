@@ -255,7 +255,7 @@ func (b *batch) order() {
 	if b.desk != nil {
 		b.locked = b.desk.locked
 	}
-	b.locked = slices.Grow(b.locked, len(b.draws))
+	b.locked = slices.Grow(b.locked[:0], len(b.draws))
 	for key := range b.draws {
 		b.locked = append(b.locked, key)
 	}

@@ -25,7 +25,7 @@ var desks = sync.Pool{New: func() any {
 	return &desk{windows: make(map[ledger.WindowKey]*ledger.Window), draws: make(map[ledger.WindowKey]*ledger.Draw)}
 }}
 
-// leave clears it for the next batch.
+// leave clears it for the next batch, but for the windows, which that overwrites.
 func (d *desk) leave() {
 	if len(d.draws) > mostOnDesk {
 		return

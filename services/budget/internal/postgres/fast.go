@@ -118,7 +118,9 @@ func (b *batch) sendEvents(ctx context.Context, tx db.Tx) error {
 
 // committed keeps in memory what a committed batch wrote, and tells of it.
 func (b *batch) committed() {
-	b.there.add(b.locked)
+	if !b.recalled { // memory has what has a row
+		b.there.add(b.locked)
+	}
 	b.recent.add(&b.books.Writes)
 	changed := b.changed()
 	b.balances.put(b.books.Windows, b.locked)

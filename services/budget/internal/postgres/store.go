@@ -34,7 +34,7 @@ type Options struct {
 	Plain  bool // never decide on balances in memory
 
 	// Both may be nil.
-	Committed func(changed []*ledger.Window, events int) // told what a committed batch changed
+	Committed func(changed []*ledger.Window, events int) // told what a committed batch changed: good until it returns
 	Fast      func(worked bool)                          // told whether a batch decided on balances in memory held
 }
 

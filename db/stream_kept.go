@@ -15,7 +15,7 @@ type kept struct {
 	tracer   pgx.BatchTracer     // or nil
 
 	// The parameters of one statement, and the messages to be sent. The driver makes
-	// both anew each time, which was half of all that a batch allocated.
+	// both anew each time, which was two fifths of all that a batch allocated.
 	bytes   []byte
 	values  [][]byte
 	formats []int16

@@ -91,8 +91,8 @@ func run(ctx context.Context, args []string, out, progress io.Writer) error {
 }
 
 // measure runs the parts one after the other on a server of their own. The rates come
-// first: their service would add up again, as it does once a day, the millions of holds
-// and windows that the other parts leave, and the first minute's figures be of that.
+// first: their service adds up again when it starts, as it does once a day, what the
+// other parts would leave: millions of holds, and windows.
 func measure(ctx context.Context, p plan, only string, progress io.Writer) (lines []bench.Line, err error) {
 	fmt.Fprintln(progress, "starting PostgreSQL, fsync on …")
 	s, err := startServer(ctx)

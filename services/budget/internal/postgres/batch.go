@@ -31,7 +31,7 @@ type batch struct {
 	refs       refs // every reservation the ops name, each once
 	fresh, old refs // those that a Reserve names only, and the others
 	books      ledger.Books
-	desk       *desk // nil: what it works on is its own
+	desk       *desk // its own unless there is one
 	recalled   bool  // the windows are from memory
 	stale      []uuid.UUID
 	draws      map[ledger.WindowKey]*ledger.Draw
@@ -48,18 +48,18 @@ func (r *refs) add(ref ledger.Ref) {
 
 // open names the tenants and opens the books.
 func (b *batch) open() {
+	if b.desk == nil {
+		b.desk = newDesk()
+	}
 	b.books = ledger.Books{
 		Catalogs:     make(map[uuid.UUID]*catalog.Catalog),
-		Windows:      make(map[ledger.WindowKey]*ledger.Window),
+		Windows:      b.desk.windows,
 		Reservations: make(map[ledger.Ref]*ledger.Reservation, len(b.left)),
 		Ends:         make(map[ledger.Ref]ledger.End),
 		Renewals:     make(map[ledger.RenewalKey]*ledger.Renewal),
 		Corrections:  make(map[ledger.Ref][]*ledger.Correction),
 		Slices:       make(map[ledger.Ref]*ledger.Slice),
 		Movements:    make(map[ledger.MovementKey]*ledger.Movement),
-	}
-	if b.desk != nil {
-		b.books.Windows = b.desk.windows
 	}
 	posting := 0
 	for _, i := range b.left {
@@ -206,15 +206,12 @@ func (b *batch) findParts(of refs) step {
 
 // prepare asks every op for its windows and puts them in lock order.
 func (b *batch) prepare() {
-	if b.desk != nil {
-		b.draws = b.desk.draws
-	} else {
-		b.draws = make(map[ledger.WindowKey]*ledger.Draw, 2*len(b.left))
-	}
+	b.draws, b.locked = b.desk.draws, b.desk.locked
 	for _, i := range b.left {
 		b.add(b.ops[i].Prepare(&b.books))
 	}
 	b.order()
+	b.desk.locked = b.locked
 }
 
 func (b *batch) place(draws []ledger.Draw) {
@@ -252,17 +249,11 @@ func together(had, d *ledger.Draw) ledger.Draw {
 
 // order puts the windows in lock order.
 func (b *batch) order() {
-	if b.desk != nil {
-		b.locked = b.desk.locked
-	}
 	b.locked = slices.Grow(b.locked[:0], len(b.draws))
 	for key := range b.draws {
 		b.locked = append(b.locked, key)
 	}
 	slices.SortFunc(b.locked, compareKeys)
-	if b.desk != nil {
-		b.desk.locked = b.locked
-	}
 }
 
 // compareKeys is the order of the primary key, bytewise as in the database.

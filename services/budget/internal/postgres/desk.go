@@ -6,9 +6,9 @@ import (
 	"github.com/fulcrum-io/fulcrum/services/budget/internal/ledger"
 )
 
-// desk is what a batch decided from memory works on. The next one takes it over:
-// made anew for each, this was a quarter of what a batch allocated. Nothing that
-// outlives the batch may point into it.
+// desk is what a batch works on. One decided from memory leaves it to the next: made
+// anew for each, this was a quarter of what a batch allocated. Nothing that outlives
+// such a batch may point into it.
 type desk struct {
 	windows map[ledger.WindowKey]*ledger.Window // of the books, in copies
 	draws   map[ledger.WindowKey]*ledger.Draw
@@ -21,9 +21,11 @@ type desk struct {
 // what it needs, and leaves it.
 const mostOnDesk = 1024
 
-var desks = sync.Pool{New: func() any {
+var desks = sync.Pool{New: func() any { return newDesk() }}
+
+func newDesk() *desk {
 	return &desk{windows: make(map[ledger.WindowKey]*ledger.Window), draws: make(map[ledger.WindowKey]*ledger.Draw)}
-}}
+}
 
 // leave clears it for the next batch, but for the windows, which that overwrites.
 func (d *desk) leave() {
